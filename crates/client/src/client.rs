@@ -1,0 +1,191 @@
+//! One method per documented call.
+
+use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::error::ClientError;
+use crate::http::{Http, json};
+use crate::wire::{
+    AwaitVmResponse, CreateVmRequest, CreateVmResponse, DeleteVmResponse, Empty, ExecRequest,
+    ExecResponse, GetVmResponse, KillVmResponse, LINUX_USER_HEADER, ListVmsQuery, ListVmsResponse,
+    ReadFileOrDirResponse, StartVmRequest, StartVmResponse, StopVmResponse, WhoamiResponse,
+    WriteFileRequest,
+};
+
+/// What a path segment or a query value may hold as it is; a slash is encoded.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A connection pool to one server, with one account's API key. Cheap to clone.
+///
+/// No call has a time limit: creating, starting and waiting take as long as they take. Drop the
+/// future to give up; that ends a command run by [`Client::exec`] and nothing else.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: Http,
+}
+
+impl Client {
+    /// A client of the API at `base_url`. A path in it is kept as a prefix. Reads the system's root
+    /// certificates when the URL is `https`; connects only when a call is made.
+    pub fn new(base_url: &str, api_key: &str) -> Result<Self, ClientError> {
+        Ok(Self { http: Http::new(base_url, api_key)? })
+    }
+
+    /// Whose API key this is.
+    pub async fn whoami(&self) -> Result<WhoamiResponse, ClientError> {
+        self.http.call(Method::GET, "/auth/v1/whoami", None, None).await
+    }
+
+    /// Creates a VM and waits until it answers.
+    pub async fn create_vm(
+        &self,
+        request: &CreateVmRequest,
+    ) -> Result<CreateVmResponse, ClientError> {
+        self.http.call(Method::POST, "/v1/vms", None, Some(json(request))).await
+    }
+
+    /// Lists the account's VMs, newest first.
+    pub async fn list_vms(&self, query: &ListVmsQuery) -> Result<ListVmsResponse, ClientError> {
+        let path = format!("/v1/vms{}", query_string(query));
+        self.http.call(Method::GET, &path, None, None).await
+    }
+
+    /// What is known about a VM.
+    pub async fn get_vm(&self, vm: &str) -> Result<GetVmResponse, ClientError> {
+        self.http.call(Method::GET, &vm_path(vm, ""), None, None).await
+    }
+
+    /// Ends a VM and deletes its files.
+    pub async fn delete_vm(&self, vm: &str) -> Result<DeleteVmResponse, ClientError> {
+        self.http.call(Method::DELETE, &vm_path(vm, ""), None, None).await
+    }
+
+    /// Boots a stopped VM and waits until it answers.
+    pub async fn start_vm(
+        &self,
+        vm: &str,
+        request: &StartVmRequest,
+    ) -> Result<StartVmResponse, ClientError> {
+        self.post(vm, "/start", Some(json(request))).await
+    }
+
+    /// Shuts a VM down and keeps its disk.
+    pub async fn stop_vm(&self, vm: &str) -> Result<StopVmResponse, ClientError> {
+        self.post(vm, "/stop", None).await
+    }
+
+    /// Ends a VM's process at once and keeps its disk as it is.
+    pub async fn kill_vm(&self, vm: &str) -> Result<KillVmResponse, ClientError> {
+        self.post(vm, "/kill", None).await
+    }
+
+    /// Waits until a VM's process has ended.
+    pub async fn await_vm(&self, vm: &str) -> Result<AwaitVmResponse, ClientError> {
+        self.post(vm, "/await", None).await
+    }
+
+    /// Runs a command as `user`, root where absent, and waits for it.
+    pub async fn exec(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        request: &ExecRequest,
+    ) -> Result<ExecResponse, ClientError> {
+        let path = vm_path(vm, "/exec-await");
+        self.http.call(Method::POST, &path, user_header(user)?, Some(json(request))).await
+    }
+
+    /// Reads a file or lists a directory as `user`, root where absent.
+    pub async fn read_path(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        path: &str,
+    ) -> Result<ReadFileOrDirResponse, ClientError> {
+        self.http.call(Method::GET, &file_path(vm, path), user_header(user)?, None).await
+    }
+
+    /// Replaces a file's content as `user`, root where absent.
+    pub async fn write_file(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        path: &str,
+        request: &WriteFileRequest,
+    ) -> Result<(), ClientError> {
+        let body = Some(json(request));
+        let Empty {} =
+            self.http.call(Method::PUT, &file_path(vm, path), user_header(user)?, body).await?;
+        Ok(())
+    }
+
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        vm: &str,
+        action: &str,
+        body: Option<Bytes>,
+    ) -> Result<T, ClientError> {
+        self.http.call(Method::POST, &vm_path(vm, action), None, body).await
+    }
+}
+
+fn encode(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, UNRESERVED)
+}
+
+fn vm_path(vm: &str, action: &str) -> String {
+    format!("/v1/vms/{}{action}", encode(vm))
+}
+
+fn file_path(vm: &str, path: &str) -> String {
+    format!("/v1/vms/{}/files/{}", encode(vm), encode(path))
+}
+
+fn query_string(query: &ListVmsQuery) -> String {
+    let ListVmsQuery { limit, offset, vm_state, include_deleted, search } = query;
+    let fields = [
+        ("limit", limit.map(|value| value.to_string())),
+        ("offset", offset.map(|value| value.to_string())),
+        ("vmState", vm_state.map(|value| value.to_string())),
+        ("includeDeleted", include_deleted.map(|value| value.to_string())),
+        ("search", search.clone()),
+    ];
+    let mut text = String::new();
+    for (name, value) in fields {
+        let Some(value) = value else { continue };
+        text.push(if text.is_empty() { '?' } else { '&' });
+        text.push_str(&format!("{name}={}", encode(&value)));
+    }
+    text
+}
+
+fn user_header(user: Option<&str>) -> Result<Option<(HeaderName, HeaderValue)>, ClientError> {
+    let Some(user) = user else { return Ok(None) };
+    let value = HeaderValue::from_str(user).map_err(|_| ClientError::BadUser(user.to_owned()))?;
+    Ok(Some((HeaderName::from_static(LINUX_USER_HEADER), value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::VmState;
+
+    #[test]
+    fn a_file_path_is_one_segment() {
+        assert_eq!(file_path("vm", "/srv/a b"), "/v1/vms/vm/files/%2Fsrv%2Fa%20b");
+    }
+
+    #[test]
+    fn absent_query_fields_are_not_sent() {
+        assert_eq!(query_string(&ListVmsQuery::default()), "");
+        let query = ListVmsQuery {
+            limit: Some(5),
+            vm_state: Some(VmState::Running),
+            search: Some("a&b".into()),
+            ..ListVmsQuery::default()
+        };
+        assert_eq!(query_string(&query), "?limit=5&vmState=running&search=a%26b");
+    }
+}

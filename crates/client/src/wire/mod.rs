@@ -1,0 +1,79 @@
+//! The JSON shapes of the API, one definition each, used by the server to decode and encode and by
+//! the client to encode and decode.
+//!
+//! Requests are decoded leniently in form and judged by the server afterwards: a field that the
+//! server does not know is collected, not lost, so that it can be refused by name.
+
+mod create;
+mod exec;
+mod files;
+mod vm;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use create::{
+    CreateVmRequest, CreateVmResponse, DeleteEvent, VmPersistence, VmSpecLayer, VmTemplate,
+};
+pub use exec::{ExecRequest, ExecResponse};
+pub use files::{
+    DirectoryResponse, FileEncoding, FileEntry, FileKind, FileResponse, ReadFileOrDirResponse,
+    WriteFileRequest,
+};
+pub use vm::{
+    AwaitVmResponse, DeleteVmResponse, GetVmResponse, KillVmResponse, ListVmsQuery,
+    ListVmsResponse, StartVmRequest, StartVmResponse, StopVmResponse, VmListItem, VmSizing,
+    VmState,
+};
+
+/// Names the Linux user of the guest that exec and file calls act as; root where absent.
+pub const LINUX_USER_HEADER: &str = "x-freestyle-vm-linux-user-id";
+/// Carries an identity's access token.
+pub const IDENTITY_TOKEN_HEADER: &str = "x-freestyle-identity-access-token";
+/// On every response: names the request in the server's log.
+pub const TRACE_ID_HEADER: &str = "x-freestyle-trace-id";
+
+/// The body of every failure (protocol section 3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    /// One of the documented codes.
+    pub code: String,
+    /// The code again: generated clients read it here.
+    pub error: String,
+    /// For people.
+    pub message: String,
+    /// What belongs to the code, in camel case.
+    #[serde(flatten)]
+    #[cfg_attr(feature = "utoipa", schema(ignore))]
+    pub fields: Map<String, Value>,
+}
+
+/// Who a credential belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct WhoamiResponse {
+    /// The account.
+    pub account_id: String,
+    /// The identity, when the credential is an identity's token.
+    pub identity_id: Option<String>,
+}
+
+/// A reply without content: every 2xx carries JSON (protocol section 2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct Empty {}
+
+/// Keeps `null` apart from an absent field: `None` is absent, `Some(None)` is `null`.
+mod nullable {
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Option::deserialize(deserializer).map(Some)
+    }
+}
