@@ -1,0 +1,246 @@
+//! The command line of a machine, and starting it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use command_fds::{CommandFdExt, FdMapping};
+use rustix::process::{Pid, Resource, Rlimit};
+use rustix::thread::LinkNameSpaceType;
+use serde_json::json;
+
+use crate::disk::Disk;
+use crate::memory::SealedMemory;
+use crate::process::NAME_PREFIX;
+use crate::{Accelerator, Process, Qemu, QemuError, qmp_socket};
+
+/// Name of the virtio-serial port through which the guest agent talks:
+/// `/dev/virtio-ports/` and this in the guest.
+pub const AGENT_PORT: &str = "freestyle.agent";
+/// The block node the guest's disk hangs on.
+pub(crate) const DISK_NODE: &str = "disk";
+/// Every guest has the same address in a network namespace of its own, hence the same MAC.
+const GUEST_MAC: &str = "02:00:00:00:00:02";
+
+/// Where QEMU listens for the host's end of the agent port of the machine that runs in `dir`.
+pub fn agent_socket(dir: &Path) -> PathBuf {
+    dir.join("agent")
+}
+
+/// What the guest wrote to its serial console.
+pub fn console_log(dir: &Path) -> PathBuf {
+    dir.join("console.log")
+}
+
+/// What the guest's hardware looks like. Device state only fits a machine of the same shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MachineShape {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+}
+
+/// How the machine begins.
+#[derive(Debug)]
+pub enum Begin<'a> {
+    /// Boots this kernel from the disk.
+    Boot {
+        /// Kernel image.
+        kernel: &'a Path,
+        /// Initial RAM filesystem.
+        initrd: &'a Path,
+        /// Kernel command line.
+        cmdline: &'a str,
+    },
+    /// Goes on where this device state was saved; paused until [`Qmp::resume`](crate::Qmp::resume).
+    Restore {
+        /// As [`Qmp::save_devices`](crate::Qmp::save_devices) wrote it.
+        devices: &'a Path,
+    },
+}
+
+/// Everything a machine needs. QEMU inherits it as open descriptors and opens nothing by name.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// Marks the process; found again by [`Process::scan`].
+    pub name: &'a str,
+    /// The hardware.
+    pub shape: MachineShape,
+    /// Guest RAM, of the shape's size.
+    pub memory: &'a SealedMemory,
+    /// The disk.
+    pub disk: Disk,
+    /// An open tap device with a virtio-net header.
+    pub tap: OwnedFd,
+    /// Boot or restore.
+    pub begin: Begin<'a>,
+    /// The user and group QEMU runs as.
+    pub uid: u32,
+    /// The network namespace QEMU runs in.
+    pub namespace: BorrowedFd<'a>,
+    /// Gets the sockets and logs; only root needs access.
+    pub dir: &'a Path,
+}
+
+/// Numbers the descriptors a child will see, from the first after standard error.
+#[derive(Default)]
+struct Inherited {
+    mappings: Vec<FdMapping>,
+}
+
+impl Inherited {
+    fn push(&mut self, fd: OwnedFd) -> i32 {
+        let child_fd = 3 + self.mappings.len() as i32;
+        self.mappings.push(FdMapping { parent_fd: fd, child_fd });
+        child_fd
+    }
+}
+
+/// Starts QEMU. Blocks for a few milliseconds: it forks and execs. The monitor and the agent socket
+/// can be connected to at once. Needs a running tokio.
+pub fn launch(qemu: &Qemu, launch: Launch<'_>) -> Result<Process, QemuError> {
+    let (uid, namespace) = (launch.uid, launch.namespace);
+    let doing = format!("preparing to start VM {}", launch.name);
+    let command = command(qemu, launch).map_err(QemuError::io(doing))?;
+    let pid = spawn_in(namespace, uid, command).map_err(QemuError::io("starting QEMU"))?;
+    Process::open(pid).map_err(QemuError::io("watching QEMU"))
+}
+
+fn command(qemu: &Qemu, launch: Launch<'_>) -> io::Result<Command> {
+    let Launch { name, shape, memory, disk, tap, begin, dir, .. } = launch;
+    let mut fds = Inherited::default();
+    let mut command = Command::new(&qemu.path);
+    let mut args = |list: &[&str]| {
+        command.args(list);
+    };
+
+    args(&["-name", &format!("{NAME_PREFIX}{name}")]);
+    args(&["-nodefaults", "-no-user-config", "-display", "none", "-S"]);
+    args(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
+    // A guest that reboots ends its process; the VM service then boots it from its disk. So a
+    // restored machine needs no kernel in its memory for a reboot that may never come.
+    args(&["-action", "reboot=shutdown"]);
+    args(&["-M", "q35,memory-backend=ram,suppress-vmdesc=on,vmport=off,smm=off"]);
+    match qemu.accelerator {
+        Accelerator::Kvm => args(&["-accel", "kvm", "-cpu", "host"]),
+        // A translation cache of 32 MiB halves what a busy guest costs and is no slower.
+        Accelerator::Tcg => args(&["-accel", "tcg,thread=multi,tb-size=32", "-cpu", "max"]),
+    }
+    args(&["-smp", &shape.vcpus.to_string(), "-m", &format!("{}M", shape.memory_mib)]);
+    let memory_fd = fds.push(memory.file().try_clone()?.into());
+    args(&[
+        "-object",
+        &format!(
+            "memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{memory_fd},share=off",
+            shape.memory_mib
+        ),
+    ]);
+    // Device state is saved without RAM and without the section that describes the machine.
+    args(&["-global", "migration.send-configuration=off"]);
+
+    match begin {
+        Begin::Boot { kernel, initrd, cmdline } => {
+            let kernel = fds.push(File::open(kernel)?.into());
+            let initrd = fds.push(File::open(initrd)?.into());
+            args(&["-kernel", &format!("/proc/self/fd/{kernel}")]);
+            args(&["-initrd", &format!("/proc/self/fd/{initrd}"), "-append", cmdline]);
+        }
+        Begin::Restore { devices } => {
+            let devices = fds.push(File::open(devices)?.into());
+            args(&["-incoming", &format!("fd:{devices}")]);
+        }
+    }
+
+    let mut backing = None;
+    for (depth, layer) in disk.layers.into_iter().enumerate().rev() {
+        let fd = fds.push(layer.file.into());
+        let node = format!("layer{depth}");
+        args(&["-add-fd", &format!("fd={fd},set={fd}")]);
+        let mut options = json!({
+            "driver": layer.format.driver(),
+            "node-name": node,
+            "read-only": true,
+            "file": {
+                "driver": "file",
+                "filename": format!("/dev/fdset/{fd}"),
+                "read-only": true,
+                "auto-read-only": false,
+            },
+        });
+        if let Some(below) = backing.replace(node) {
+            options["backing"] = below.into();
+        }
+        args(&["-blockdev", &options.to_string()]);
+    }
+    let top = fds.push(disk.top.into());
+    args(&["-add-fd", &format!("fd={top},set={top}")]);
+    let options = json!({
+        "driver": "qcow2",
+        "node-name": DISK_NODE,
+        "backing": backing,
+        "discard": "unmap",
+        "file": { "driver": "file", "filename": format!("/dev/fdset/{top}"), "discard": "unmap" },
+    });
+    args(&["-blockdev", &options.to_string()]);
+    args(&["-device", &format!("virtio-blk-pci,drive={DISK_NODE}")]);
+
+    let tap = fds.push(tap);
+    args(&["-netdev", &format!("tap,id=net,fd={tap}")]);
+    args(&["-device", &format!("virtio-net-pci,netdev=net,mac={GUEST_MAC},romfile=")]);
+
+    let agent = fds.push(listen(&agent_socket(dir))?);
+    args(&["-device", "virtio-serial-pci,max_ports=2"]);
+    args(&["-chardev", &format!("socket,id=agent,fd={agent},server=on,wait=off")]);
+    args(&["-device", &format!("virtserialport,chardev=agent,name={AGENT_PORT}")]);
+    args(&["-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto"]);
+
+    let console = fds.push(append(&console_log(dir))?);
+    args(&["-add-fd", &format!("fd={console},set={console}")]);
+    args(&["-chardev", &format!("file,id=console,path=/dev/fdset/{console}")]);
+    args(&["-serial", "chardev:console"]);
+    let monitor = fds.push(listen(&qmp_socket(dir))?);
+    args(&["-chardev", &format!("socket,id=monitor,fd={monitor},server=on,wait=off")]);
+    args(&["-mon", "chardev=monitor,mode=control"]);
+
+    let log = append(&dir.join("qemu.log"))?;
+    command.env_clear().current_dir("/").process_group(0);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.fd_mappings(fds.mappings).map_err(io::Error::other)?;
+    Ok(command)
+}
+
+/// A listening socket in place of whatever an earlier process left at `path`.
+fn listen(path: &Path) -> io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Ok(UnixListener::bind(path)?.into())
+}
+
+fn append(path: &Path) -> io::Result<OwnedFd> {
+    Ok(File::options().append(true).create(true).mode(0o600).open(path)?.into())
+}
+
+/// Starts the command as `uid` in a network namespace, from a thread that ends afterwards: a thread
+/// cannot be trusted with other work once it has changed its namespace.
+fn spawn_in(namespace: BorrowedFd<'_>, uid: u32, mut command: Command) -> io::Result<Pid> {
+    std::thread::scope(|scope| {
+        let spawn = move || {
+            let network = Some(LinkNameSpaceType::Network);
+            rustix::thread::move_into_link_name_space(namespace, network)?;
+            let child = command.uid(uid).gid(uid).spawn()?;
+            let pid = Pid::from_child(&child);
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            rustix::process::prlimit(Some(pid), Resource::Core, none)?;
+            Ok(pid)
+        };
+        scope.spawn(spawn).join().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")))
+    })
+}

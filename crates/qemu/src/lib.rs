@@ -1,0 +1,31 @@
+//! One QEMU process: its command line, its monitor (QMP), the image of its memory and the layers
+//! of its disk.
+//!
+//! Owns everything that is particular to QEMU. Does not own what a VM is, which host resources it
+//! gets, or when it runs (`vm`), and never talks to the guest (`guest-protocol`).
+//!
+//! How the pieces make a VM start in milliseconds:
+//!
+//! * [`memory`]: guest RAM is a private mapping of a sealed in-memory file. Clones share the pages
+//!   none of them wrote, and what one wrote is exactly its anonymous pages.
+//! * [`disk`]: a new, empty qcow2 file on a chain of immutable layers.
+//! * [`Launch`]: the process gets every file, socket and device it needs as an open descriptor and
+//!   runs as a user of its own: QEMU opens nothing by name, so a guest that breaks out of it finds
+//!   nothing it may open.
+//! * [`Qmp`]: the monitor protocol, with descriptors attached to commands.
+//! * [`Process`]: a QEMU that outlives the server and can be adopted again, identified by process
+//!   id and start time so that a recycled id is never mistaken for it.
+
+pub mod disk;
+mod error;
+mod host;
+mod launch;
+pub mod memory;
+mod process;
+mod qmp;
+
+pub use error::QemuError;
+pub use host::{Accelerator, AcceleratorChoice, Qemu};
+pub use launch::{AGENT_PORT, Begin, Launch, MachineShape, agent_socket, console_log, launch};
+pub use process::Process;
+pub use qmp::{Qmp, RunState, qmp_socket};

@@ -1,0 +1,260 @@
+//! What callers ask of the VM service and what it answers. Every value that was constructed is
+//! valid: bounds are checked here, once.
+
+use std::time::Duration;
+
+pub use freestyle_store::{Persistence, Sizing};
+use freestyle_store::{InstanceId, VmId};
+
+use crate::error::VmError;
+
+/// Largest number of virtual CPUs (protocol section 6.2).
+pub const MAX_VCPUS: u32 = 32;
+/// Smallest guest memory, in MiB: Debian boots and installs packages in it.
+pub const MIN_MEMORY_MIB: u64 = 512;
+/// Largest guest memory, in MiB.
+pub const MAX_MEMORY_MIB: u64 = 64 * 1024;
+/// Smallest root filesystem, in MiB: the base image's own size.
+pub const MIN_DISK_MIB: u64 = 4 * 1024;
+/// Largest root filesystem, in MiB. The file is sparse.
+pub const MAX_DISK_MIB: u64 = 512 * 1024;
+/// What a VM gets when the request names no size: 4 vCPU, 8 GB, 20 GB.
+pub const DEFAULT_SIZING: Sizing = Sizing { vcpus: 4, memory_mib: 8 * 1024, disk_mib: 20 * 1024 };
+/// Seconds without network traffic until a VM may be suspended, where the request names none.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Checks sizes a user asked for; absent ones are the defaults.
+pub fn sizing(
+    vcpus: Option<u32>,
+    memory_mib: Option<u64>,
+    disk_mib: Option<u64>,
+) -> Result<Sizing, VmError> {
+    let sizing = Sizing {
+        vcpus: vcpus.unwrap_or(DEFAULT_SIZING.vcpus),
+        memory_mib: memory_mib.unwrap_or(DEFAULT_SIZING.memory_mib),
+        disk_mib: disk_mib.unwrap_or(DEFAULT_SIZING.disk_mib),
+    };
+    if !(1..=MAX_VCPUS).contains(&sizing.vcpus) {
+        return Err(VmError::VcpuOutOfRange { got: sizing.vcpus, max: MAX_VCPUS });
+    }
+    if !sizing.vcpus.is_power_of_two() {
+        return Err(VmError::VcpuNotPowerOfTwo { got: sizing.vcpus });
+    }
+    if !(MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&sizing.memory_mib) {
+        return Err(VmError::MemoryOutOfRange {
+            got: sizing.memory_mib,
+            min: MIN_MEMORY_MIB,
+            max: MAX_MEMORY_MIB,
+        });
+    }
+    if !sizing.memory_mib.is_power_of_two() {
+        return Err(VmError::MemoryNotPowerOfTwo { got: sizing.memory_mib });
+    }
+    if !(MIN_DISK_MIB..=MAX_DISK_MIB).contains(&sizing.disk_mib) {
+        return Err(VmError::DiskOutOfRange {
+            got: sizing.disk_mib,
+            min: MIN_DISK_MIB,
+            max: MAX_DISK_MIB,
+        });
+    }
+    Ok(sizing)
+}
+
+/// A VM to create.
+#[derive(Debug, Clone)]
+pub struct CreateVm {
+    /// A label for people; not unique.
+    pub name: Option<String>,
+    /// CPU, memory and disk; see [`sizing`].
+    pub sizing: Sizing,
+    /// What happens to the VM when it stops or space runs out.
+    pub persistence: Persistence,
+    /// Time without network traffic until the VM may be suspended; `None` is never.
+    pub idle_timeout: Option<Duration>,
+    /// Bytes per check interval below which traffic does not count as activity.
+    pub activity_threshold_bytes: Option<u64>,
+    /// Echoed to the client; see protocol section 6.2.
+    pub recreate: bool,
+    /// Debian packages to install before the VM is handed over.
+    pub apt_packages: Vec<AptPackage>,
+}
+
+impl Default for CreateVm {
+    fn default() -> Self {
+        Self {
+            name: None,
+            sizing: DEFAULT_SIZING,
+            persistence: Persistence::Persistent,
+            idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
+            activity_threshold_bytes: None,
+            recreate: false,
+            apt_packages: Vec::new(),
+        }
+    }
+}
+
+/// The name of a Debian package, with an optional `=version`, `/suite` or `:arch`. Never an option
+/// of apt and never shell syntax.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AptPackage(String);
+
+impl AptPackage {
+    /// Accepts what apt accepts as a package argument and nothing else.
+    pub fn parse(text: &str) -> Result<Self, VmError> {
+        let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.:=/~_".contains(c);
+        if starts_well && text.len() <= 200 && text.chars().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(VmError::BadRequest(format!("{text:?} is not the name of a Debian package")))
+        }
+    }
+
+    /// The package as apt takes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The state shown to users, derived from what is running now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VmState {
+    /// Being created, its packages are being installed.
+    Building,
+    /// Being created or booting.
+    Starting,
+    /// The guest answered in this generation.
+    Running,
+    /// Its memory is being saved.
+    Suspending,
+    /// Memory and disk are saved, nothing runs.
+    Suspended,
+    /// Only the disk is kept.
+    Stopped,
+    /// Its files are missing or damaged.
+    Lost,
+}
+
+/// A VM as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct VmInfo {
+    /// Identifier.
+    pub id: VmId,
+    /// A label for people.
+    pub name: Option<String>,
+    /// Derived state.
+    pub state: VmState,
+    /// The current run, if there is one.
+    pub instance_id: Option<InstanceId>,
+    /// CPU, memory and disk.
+    pub sizing: Sizing,
+    /// What happens when it stops.
+    pub persistence: Persistence,
+    /// As given at create.
+    pub recreate: bool,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds of its deletion; only listed when asked for.
+    pub deleted_at: Option<i64>,
+    /// CPU time the current process has used.
+    pub cpu_time: Option<Duration>,
+}
+
+/// Which VMs to list.
+#[derive(Debug, Clone, Default)]
+pub struct ListVms {
+    /// At most this many; the service's own limit where absent.
+    pub limit: Option<u32>,
+    /// Skip this many of the matching VMs.
+    pub offset: u32,
+    /// Only VMs in this state.
+    pub state: Option<VmState>,
+    /// Also VMs that were deleted.
+    pub include_deleted: bool,
+    /// Only VMs whose id or name contains this text, without regard to case.
+    pub search: Option<String>,
+}
+
+/// One page of an account's VMs, newest first, and counts over all of its live VMs.
+#[derive(Debug, Clone)]
+pub struct VmList {
+    /// The page.
+    pub vms: Vec<VmInfo>,
+    /// How many match the filter in all.
+    pub total: usize,
+    /// How many of the account's VMs are in each state, filter or not.
+    pub by_state: Vec<(VmState, usize)>,
+}
+
+/// Changes that `start` may make on the way.
+#[derive(Debug, Clone, Default)]
+pub struct StartVm {
+    /// `Some(None)` is never; `None` keeps the last value.
+    pub idle_timeout: Option<Option<Duration>>,
+    /// `None` keeps the last value.
+    pub activity_threshold_bytes: Option<u64>,
+    /// How long to wait for the guest; 120 s where absent.
+    pub ready_timeout: Option<Duration>,
+}
+
+/// The name of a Linux user inside the guest. Whether it exists is for the guest to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinuxUser(String);
+
+impl LinuxUser {
+    /// Accepts names that `useradd` could have made.
+    pub fn parse(text: &str) -> Result<Self, VmError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.$".contains(c);
+        let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        if starts_well && text.len() <= 32 && text.chars().all(allowed) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(VmError::UnknownUser { user: text.chars().take(64).collect() })
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A command to run in a guest.
+#[derive(Debug, Clone)]
+pub struct Exec {
+    /// Given to `sh -c`.
+    pub command: String,
+    /// Runs as root where absent.
+    pub user: Option<LinuxUser>,
+    /// The whole process group is killed after this; no limit where absent.
+    pub timeout: Option<Duration>,
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Bytes of standard output.
+    pub stdout: Vec<u8>,
+    /// Bytes of standard error.
+    pub stderr: Vec<u8>,
+    /// Exit code, or 128 + the signal's number.
+    pub status: i32,
+}
+
+/// A path in a guest, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileOrDir {
+    /// The content of a file.
+    File(Vec<u8>),
+    /// The entries of a directory, sorted by name.
+    Dir(Vec<DirEntry>),
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirEntry {
+    /// Name without the directory.
+    pub name: String,
+    /// Whether it is, or links to, a directory.
+    pub is_dir: bool,
+}
