@@ -1,0 +1,62 @@
+//! Everything that can go wrong in the store, as callers need to tell it apart.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::ids::{InstanceId, OperationId, VmId};
+
+/// Why a query failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database refused or could not be reached.
+    #[error("the metadata store failed: {0}")]
+    Database(String),
+    /// The database file cannot be made or read.
+    #[error("cannot open the metadata store {}: {source}", .path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A newer server has written this database; an older one must not guess what it means.
+    #[error(
+        "the metadata store has schema version {found} and this server knows versions up to \
+         {supported}: run the newer server, or restore a backup from before the upgrade"
+    )]
+    NewerDatabase {
+        /// Version of the database.
+        found: i64,
+        /// Newest version that this build knows.
+        supported: i64,
+    },
+    /// The VM never existed or was deleted.
+    #[error("there is no VM {0}")]
+    NoSuchVm(VmId),
+    /// The operation is finished, or its VM was deleted under it.
+    #[error("there is no unfinished operation {0}")]
+    NoSuchOperation(OperationId),
+    /// The VM has an unfinished operation: one at a time.
+    #[error("operation {0} is in progress")]
+    OperationInProgress(OperationId),
+    /// The VM has a current instance: it must end before another begins.
+    #[error("VM {vm} already runs as instance {instance}")]
+    InstanceExists {
+        /// The VM.
+        vm: VmId,
+        /// Its current instance.
+        instance: InstanceId,
+    },
+    /// Every slot of the host is taken by a live instance.
+    #[error("all {} slots for running VMs are taken", crate::SLOTS)]
+    NoFreeSlot,
+    /// A number is larger than a database integer.
+    #[error("{0} is too large a number to be stored")]
+    NumberTooLarge(u64),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}

@@ -1,0 +1,50 @@
+//! Metadata of the platform: entities, migrations and every query, on SQLite.
+//!
+//! Owns: identifiers, what is remembered about accounts, API keys, VMs and operations, and the one
+//! place where a query is scoped to an account. Does not own: what runs on the host (`vm`,
+//! `network`), any wire format (`api`), or what a step of an operation does (`vm`).
+//!
+//! # Tenancy
+//!
+//! A [`Store`] by itself answers nothing. What an account may see and change is a method of
+//! [`AccountScope`]; what crosses accounts (the reconciler, the pool, the steps of operations) is a
+//! method of [`SystemScope`]. So every call site shows which of the two it is:
+//!
+//! ```
+//! # async fn example(store: &freestyle_store::Store, account: &freestyle_store::AccountId)
+//! # -> Result<(), freestyle_store::StoreError> {
+//! let mine = store.account_scope(account).vms(false).await?;
+//! let everyones = store.system().live_vms().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Durability
+//!
+//! A write that was answered survives `kill -9` and power loss. Each one costs a flush to disk, so
+//! what belongs together is one call: a VM is inserted together with its operation and its first
+//! instance, and an operation ends together with what it changed about its VM.
+
+mod accounts;
+mod api_keys;
+mod error;
+mod ids;
+mod instances;
+mod migrations;
+mod operations;
+mod rows;
+mod settings;
+mod store;
+mod vm_record;
+mod vms;
+
+pub use accounts::Account;
+pub use api_keys::{ApiKey, ApiKeySecret};
+pub use error::StoreError;
+pub use ids::{AccountId, ApiKeyId, InstanceId, OperationId, ParseIdError, SnapshotId, VmId};
+pub use instances::SLOTS;
+pub use operations::{Direction, NewOperation, Operation};
+pub use store::{AccountScope, Store, SystemScope};
+pub use vm_record::{
+    DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,
+};
+pub use vms::{InstanceChange, VmChange};

@@ -1,0 +1,226 @@
+//! What is remembered about a VM.
+
+use serde::{Deserialize, Serialize};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+
+use crate::ids::{AccountId, InstanceId, VmId};
+use crate::rows::{decoded, number, optional_number, parsed, parsed_optional, word};
+
+/// CPU, memory and disk of a VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sizing {
+    /// Virtual CPUs.
+    pub vcpus: u32,
+    /// Guest memory in MiB.
+    pub memory_mib: u64,
+    /// Root filesystem in MiB.
+    pub disk_mib: u64,
+}
+
+/// What happens to a VM when it stops or space runs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Persistence {
+    /// Kept until it is deleted.
+    Persistent,
+    /// May be evicted when space runs out; a higher priority is evicted later.
+    Sticky {
+        /// 0 to 10.
+        priority: u8,
+    },
+    /// Deleted at the event.
+    #[serde(rename_all = "camelCase")]
+    Ephemeral {
+        /// When it goes.
+        delete_event: DeleteEvent,
+    },
+}
+
+/// When an ephemeral VM is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeleteEvent {
+    /// When it stops.
+    OnStop,
+    /// When it is suspended or stops.
+    OnSuspend,
+}
+
+/// The last settled state of a VM, as recorded. Not what users are shown: that is derived from
+/// what runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum VmPhase {
+    /// Being made, for an account or for the pool.
+    Creating,
+    /// Held in the pool: made and waiting for an account to claim it.
+    Ready,
+    /// Has a process.
+    Running,
+    /// Only its disk is kept.
+    Stopped,
+    /// Its files are being removed.
+    Deleting,
+    /// Gone; the row remains for lists that ask for it.
+    Deleted,
+    /// Its files are missing or damaged.
+    Lost,
+}
+
+impl VmPhase {
+    const ALL: [Self; 7] = [
+        Self::Creating,
+        Self::Ready,
+        Self::Running,
+        Self::Stopped,
+        Self::Deleting,
+        Self::Deleted,
+        Self::Lost,
+    ];
+
+    /// As stored.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Ready => "ready",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// One run of a VM's process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Identifier; what is made on the host for this run is named after it.
+    pub id: InstanceId,
+    /// Below [`crate::SLOTS`], and no other live instance of the node has it: addresses are
+    /// computed from it.
+    pub slot: u16,
+    /// 1 for the VM's first run, one more for each further one.
+    pub generation: i64,
+}
+
+/// What is remembered about a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRecord {
+    /// Identifier.
+    pub id: VmId,
+    /// Its owner; `None` while it is held ready in the pool.
+    pub account_id: Option<AccountId>,
+    /// A label for people; not unique.
+    pub name: Option<String>,
+    /// CPU, memory and disk.
+    pub sizing: Sizing,
+    /// Content hash of the base image.
+    pub image: String,
+    /// The last settled state.
+    pub phase: VmPhase,
+    /// The current run, from before its process is started until after it ended.
+    pub instance: Option<Instance>,
+    /// What happens when it stops or space runs out.
+    pub persistence: Persistence,
+    /// Seconds without network traffic until it may be suspended; `None` is never.
+    pub idle_timeout_seconds: Option<u64>,
+    /// Bytes per check interval below which traffic does not count as activity.
+    pub activity_threshold_bytes: Option<u64>,
+    /// As given at create.
+    pub recreate: bool,
+    /// The server that has its files.
+    pub node: String,
+    /// Unix milliseconds; of a VM from the pool, when it was claimed.
+    pub created_at: i64,
+    /// Unix milliseconds; set exactly in phase [`VmPhase::Deleted`].
+    pub deleted_at: Option<i64>,
+    /// How the last run that ended did so, in words.
+    pub last_exit: Option<String>,
+}
+
+impl FromRow<'_, SqliteRow> for VmRecord {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let instance = match parsed_optional(row, "instance_id")? {
+            None => None,
+            Some(id) => Some(Instance {
+                id,
+                slot: number(row, "slot")?,
+                generation: row.try_get("generation")?,
+            }),
+        };
+        let persistence: &str = row.try_get("persistence")?;
+        Ok(Self {
+            id: parsed(row, "id")?,
+            account_id: parsed_optional(row, "account_id")?,
+            name: row.try_get("name")?,
+            sizing: Sizing {
+                vcpus: number(row, "vcpus")?,
+                memory_mib: number(row, "memory_mib")?,
+                disk_mib: number(row, "disk_mib")?,
+            },
+            image: row.try_get("image")?,
+            phase: word(row, "phase", &VmPhase::ALL, VmPhase::as_str)?,
+            instance,
+            persistence: decoded("persistence", serde_json::from_str(persistence))?,
+            idle_timeout_seconds: optional_number(row, "idle_timeout_seconds")?,
+            activity_threshold_bytes: optional_number(row, "activity_threshold_bytes")?,
+            recreate: row.try_get("recreate")?,
+            node: row.try_get("node")?,
+            created_at: row.try_get("created_at")?,
+            deleted_at: row.try_get("deleted_at")?,
+            last_exit: row.try_get("last_exit")?,
+        })
+    }
+}
+
+/// A VM that is about to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVm {
+    /// Never used before.
+    pub id: VmId,
+    /// CPU, memory and disk.
+    pub sizing: Sizing,
+    /// Content hash of the base image.
+    pub image: String,
+}
+
+/// What an owner chooses about a VM besides its size. A VM in the pool has none of it yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmSettings {
+    /// A label for people; not unique.
+    pub name: Option<String>,
+    /// What happens when it stops or space runs out.
+    pub persistence: Persistence,
+    /// Seconds without network traffic until it may be suspended; `None` is never.
+    pub idle_timeout_seconds: Option<u64>,
+    /// Bytes per check interval below which traffic does not count as activity.
+    pub activity_threshold_bytes: Option<u64>,
+    /// See protocol section 6.2.
+    pub recreate: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The wire forms of protocol section 6.2, which are also the stored ones.
+    #[test]
+    fn persistence_has_the_documented_json_forms() {
+        let forms = [
+            (Persistence::Persistent, r#"{"type":"persistent"}"#),
+            (Persistence::Sticky { priority: 5 }, r#"{"type":"sticky","priority":5}"#),
+            (
+                Persistence::Ephemeral { delete_event: DeleteEvent::OnStop },
+                r#"{"type":"ephemeral","deleteEvent":"OnStop"}"#,
+            ),
+            (
+                Persistence::Ephemeral { delete_event: DeleteEvent::OnSuspend },
+                r#"{"type":"ephemeral","deleteEvent":"OnSuspend"}"#,
+            ),
+        ];
+        for (persistence, json) in forms {
+            assert_eq!(serde_json::to_string(&persistence).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Persistence>(json).unwrap(), persistence);
+        }
+    }
+}
