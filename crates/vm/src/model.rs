@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-pub use freestyle_store::{Persistence, Sizing};
 use freestyle_store::{InstanceId, VmId};
+pub use freestyle_store::{Persistence, Sizing};
 
 use crate::error::VmError;
 

@@ -1,34 +1,379 @@
-//! The calls of the VM service.
-// INTERFACE SKETCH: bodies come later.
-#![allow(clippy::todo, unused_variables, missing_docs)]
+//! The calls of the VM service: each is scoped to an account, finds the VM's task and asks it, or
+//! talks to the guest.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use freestyle_store::{AccountId, InstanceId, VmId};
+
+use freestyle_store::{
+    AccountId, InstanceId, NewOperation, NewVm, Store, VmId, VmPhase, VmRecord, VmSettings,
+};
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use crate::engine::Engine;
 use crate::error::VmError;
+use crate::machine::{self, Handle};
 use crate::model::*;
+use crate::operation::Operation;
 
-/// Cheap to clone; all clones are one service.
-#[derive(Clone)]
-pub struct VmService;
+/// How long the packages of a create may take to install.
+pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Most VMs in one page of a list.
+const MAX_PAGE: u32 = 1000;
 
-impl VmService {
-    pub async fn create(&self, account: &AccountId, request: CreateVm) -> Result<VmInfo, VmError> { todo!() }
-    pub async fn list(&self, account: &AccountId, filter: ListVms) -> Result<VmList, VmError> { todo!() }
-    pub async fn get(&self, account: &AccountId, vm: &VmId) -> Result<VmInfo, VmError> { todo!() }
+/// What the service and the tasks of its VMs share.
+pub(crate) struct Shared<E: Engine> {
+    pub(crate) engine: E,
+    pub(crate) store: Store,
+    machines: Mutex<HashMap<VmId, Handle>>,
+    /// Told whenever a VM leaves the pool.
+    pub(crate) pool_changed: Notify,
+}
+
+impl<E: Engine> Shared<E> {
+    fn machines(&self) -> MutexGuard<'_, HashMap<VmId, Handle>> {
+        // The map is never left half-changed, so a panic elsewhere does not spoil it.
+        self.machines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Called by a VM's task when the VM is gone.
+    pub(crate) fn forget(&self, vm: &VmId) {
+        self.machines().remove(vm);
+    }
+
+    /// The task that owns this VM; started if there is none yet.
+    pub(crate) fn machine(self: &Arc<Self>, record: &VmRecord) -> Handle {
+        let mut machines = self.machines();
+        let spawn = || machine::spawn(self.clone(), record.clone(), None);
+        machines.entry(record.id.clone()).or_insert_with(spawn).clone()
+    }
+}
+
+/// The VM service on some host. Cheap to clone; all clones are one service.
+pub struct Service<E: Engine> {
+    shared: Arc<Shared<E>>,
+}
+
+impl<E: Engine> Clone for Service<E> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<E: Engine> Service<E> {
+    /// Takes over what an earlier server left: VMs that run are adopted, operations it did not
+    /// finish are brought to their end, everything else on the host is removed.
+    pub(crate) async fn recover(engine: E, store: Store) -> Result<Self, VmError> {
+        let records = store.system().live_vms().await?;
+        let mut unfinished: HashMap<_, _> = store
+            .system()
+            .unfinished_operations()
+            .await?
+            .into_iter()
+            .map(|row| (row.vm_id.clone(), row))
+            .collect();
+        engine.take_over(&records).await?;
+        let shared = Arc::new(Shared {
+            engine,
+            store,
+            machines: Mutex::default(),
+            pool_changed: Notify::new(),
+        });
+        let service = Self { shared };
+
+        let mut settling = Vec::new();
+        for record in records {
+            let row = unfinished.remove(&record.id);
+            let first = first_operation(&record, row.is_some(), &service.shared.engine);
+            let id = record.id.clone();
+            let handle = machine::spawn(service.shared.clone(), record, row);
+            service.shared.machines().insert(id.clone(), handle.clone());
+            let Some(operation) = first else { continue };
+            settling.push(async move {
+                match handle.run(operation).await {
+                    // Its unfinished operation was to remove it, and that is done.
+                    Ok(_) | Err(VmError::NotFound(_)) => {}
+                    Err(error) => tracing::error!(vm = %id, %error, "taking over a VM"),
+                }
+            });
+        }
+        join_all(settling).await;
+        Ok(service)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<E>> {
+        &self.shared
+    }
+
+    /// Makes a VM: takes one of the pool, or restores one from the base image's snapshot.
+    pub async fn create(&self, account: &AccountId, request: CreateVm) -> Result<VmInfo, VmError> {
+        let settings = VmSettings {
+            name: request.name,
+            persistence: request.persistence,
+            idle_timeout_seconds: request.idle_timeout.map(|timeout| timeout.as_secs()),
+            activity_threshold_bytes: request.activity_threshold_bytes,
+            recreate: request.recreate,
+        };
+        let packages = request.apt_packages;
+        let claimed = self.claim(account, request.sizing, &settings, packages.clone()).await?;
+        let record = match claimed {
+            Some(record) => record,
+            None => self.create_anew(account, request.sizing, &settings, packages).await?,
+        };
+        Ok(self.info(record).await)
+    }
+
+    /// Hands over a VM of the pool; `None` if it has none that works.
+    async fn claim(
+        &self,
+        account: &AccountId,
+        sizing: Sizing,
+        settings: &VmSettings,
+        packages: Vec<AptPackage>,
+    ) -> Result<Option<VmRecord>, VmError> {
+        let operation = Operation::Claim { packages };
+        let params = operation.params();
+        let new = NewOperation { kind: operation.kind(), params: &params };
+        let scope = self.shared.store.account_scope(account);
+        let image = self.shared.engine.image();
+        let Some((record, row)) = scope.claim_ready_vm(image, sizing, settings, new).await? else {
+            return Ok(None);
+        };
+        self.shared.pool_changed.notify_one();
+        let machine = self.shared.machine(&record);
+        match machine.run_begun(operation, record, row).await {
+            Ok(record) => Ok(Some(record)),
+            Err(error @ (VmError::SetupFailed { .. } | VmError::Interrupted(_))) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "a VM of the pool did not work; making another");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn create_anew(
+        &self,
+        account: &AccountId,
+        sizing: Sizing,
+        settings: &VmSettings,
+        packages: Vec<AptPackage>,
+    ) -> Result<VmRecord, VmError> {
+        let operation = Operation::Create { packages };
+        let params = operation.params();
+        let new = NewOperation { kind: operation.kind(), params: &params };
+        let vm = NewVm { id: VmId::random(), sizing, image: self.shared.engine.image().to_owned() };
+        let scope = self.shared.store.account_scope(account);
+        let (record, row) = scope.insert_vm(&vm, settings, new).await?;
+        self.shared.machine(&record).run_begun(operation, record, row).await
+    }
+
+    /// The account's VMs.
+    pub async fn list(&self, account: &AccountId, filter: ListVms) -> Result<VmList, VmError> {
+        let scope = self.shared.store.account_scope(account);
+        let records = scope.vms(filter.include_deleted).await?;
+        let infos = join_all(records.into_iter().map(|record| self.info(record))).await;
+
+        let mut by_state: Vec<(VmState, usize)> = Vec::new();
+        for info in infos.iter().filter(|info| info.deleted_at.is_none()) {
+            match by_state.iter_mut().find(|(state, _)| *state == info.state) {
+                Some((_, count)) => *count += 1,
+                None => by_state.push((info.state, 1)),
+            }
+        }
+        let search = filter.search.map(|text| text.to_lowercase());
+        let matches = |info: &VmInfo| {
+            let name = info.name.as_deref().unwrap_or_default().to_lowercase();
+            filter.state.is_none_or(|state| state == info.state)
+                && search
+                    .as_ref()
+                    .is_none_or(|text| name.contains(text) || info.id.as_str().contains(text))
+        };
+        let matching: Vec<VmInfo> = infos.into_iter().filter(matches).collect();
+        let total = matching.len();
+        let limit = filter.limit.unwrap_or(MAX_PAGE).min(MAX_PAGE) as usize;
+        let vms = matching.into_iter().skip(filter.offset as usize).take(limit).collect();
+        Ok(VmList { vms, total, by_state })
+    }
+
+    /// One VM.
+    pub async fn get(&self, account: &AccountId, vm: &VmId) -> Result<VmInfo, VmError> {
+        let record = self.record(account, vm).await?;
+        Ok(self.info(record).await)
+    }
+
     /// Boots a stopped VM; a running one only takes the new settings.
-    pub async fn start(&self, account: &AccountId, vm: &VmId, request: StartVm) -> Result<VmInfo, VmError> { todo!() }
+    pub async fn start(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        request: StartVm,
+    ) -> Result<VmInfo, VmError> {
+        let record = self.record(account, vm).await?;
+        if request.idle_timeout.is_some() || request.activity_threshold_bytes.is_some() {
+            let idle = match request.idle_timeout {
+                Some(timeout) => timeout.map(|timeout| timeout.as_secs()),
+                None => record.idle_timeout_seconds,
+            };
+            let threshold = request.activity_threshold_bytes.or(record.activity_threshold_bytes);
+            self.shared.store.account_scope(account).set_idle_settings(vm, idle, threshold).await?;
+        }
+        let start = self.start_if_needed(record);
+        let record = match request.ready_timeout {
+            Some(after) => tokio::time::timeout(after, start)
+                .await
+                .map_err(|_| VmError::StartTimeout { after })??,
+            None => start.await?,
+        };
+        Ok(self.info(record).await)
+    }
+
     /// Shuts the guest down and keeps its disk. Answers the run that ended.
-    pub async fn stop(&self, account: &AccountId, vm: &VmId) -> Result<Option<InstanceId>, VmError> { todo!() }
+    pub async fn stop(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+    ) -> Result<Option<InstanceId>, VmError> {
+        let record = self.record(account, vm).await?;
+        self.shared.machine(&record).run(Operation::Stop).await?;
+        Ok(record.instance.map(|instance| instance.id))
+    }
+
     /// Ends the process at once and keeps the disk as it is.
-    pub async fn kill(&self, account: &AccountId, vm: &VmId) -> Result<(), VmError> { todo!() }
-    /// Answers the VM as it was.
-    pub async fn delete(&self, account: &AccountId, vm: &VmId) -> Result<VmInfo, VmError> { todo!() }
+    pub async fn kill(&self, account: &AccountId, vm: &VmId) -> Result<(), VmError> {
+        let record = self.record(account, vm).await?;
+        self.shared.machine(&record).run(Operation::Kill).await.map(drop)
+    }
+
+    /// Removes the VM from whatever state it is in. Answers it as it was.
+    pub async fn delete(&self, account: &AccountId, vm: &VmId) -> Result<VmInfo, VmError> {
+        let record = self.record(account, vm).await?;
+        let info = self.info(record.clone()).await;
+        self.shared.machine(&record).run(Operation::Delete).await?;
+        Ok(info)
+    }
+
     /// Waits until the VM's process has ended; answers how, in words.
-    pub async fn wait_for_exit(&self, account: &AccountId, vm: &VmId) -> Result<String, VmError> { todo!() }
-    /// Starts the VM if it is stopped.
-    pub async fn exec(&self, account: &AccountId, vm: &VmId, exec: Exec) -> Result<ExecOutput, VmError> { todo!() }
-    /// Starts the VM if it is stopped.
-    pub async fn read_path(&self, account: &AccountId, vm: &VmId, user: Option<LinuxUser>, path: &str) -> Result<FileOrDir, VmError> { todo!() }
-    /// Starts the VM if it is stopped. Makes missing parent directories.
-    pub async fn write_file(&self, account: &AccountId, vm: &VmId, user: Option<LinuxUser>, path: &str, content: Vec<u8>) -> Result<(), VmError> { todo!() }
+    pub async fn wait_for_exit(&self, account: &AccountId, vm: &VmId) -> Result<String, VmError> {
+        let record = self.record(account, vm).await?;
+        match record.instance {
+            Some(instance) => Ok(self.shared.engine.exited(&instance.id).await.how),
+            None => Ok(record.last_exit.unwrap_or_else(|| "never ran".to_owned())),
+        }
+    }
+
+    /// Runs a command. Starts the VM if it is stopped.
+    pub async fn exec(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        exec: Exec,
+    ) -> Result<ExecOutput, VmError> {
+        let record = self.running(account, vm).await?;
+        self.shared.engine.exec(instance(&record)?, exec).await
+    }
+
+    /// Reads a file or directory. Starts the VM if it is stopped.
+    pub async fn read_path(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        user: Option<LinuxUser>,
+        path: &str,
+    ) -> Result<FileOrDir, VmError> {
+        let record = self.running(account, vm).await?;
+        self.shared.engine.read_path(instance(&record)?, user, path).await
+    }
+
+    /// Writes a file and makes missing parent directories. Starts the VM if it is stopped.
+    pub async fn write_file(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        user: Option<LinuxUser>,
+        path: &str,
+        content: Vec<u8>,
+    ) -> Result<(), VmError> {
+        let record = self.running(account, vm).await?;
+        self.shared.engine.write_file(instance(&record)?, user, path, content).await
+    }
+
+    async fn record(&self, account: &AccountId, vm: &VmId) -> Result<VmRecord, VmError> {
+        let record = self.shared.store.account_scope(account).vm(vm).await?;
+        record.ok_or_else(|| VmError::NotFound(vm.clone()))
+    }
+
+    /// The VM, with a guest that has answered.
+    async fn running(&self, account: &AccountId, vm: &VmId) -> Result<VmRecord, VmError> {
+        let record = self.record(account, vm).await?;
+        self.start_if_needed(record).await
+    }
+
+    async fn start_if_needed(&self, record: VmRecord) -> Result<VmRecord, VmError> {
+        let up = |instance: &InstanceId| self.shared.engine.is_up(instance);
+        if record.phase == VmPhase::Running
+            && record.instance.as_ref().is_some_and(|instance| up(&instance.id))
+        {
+            return Ok(record);
+        }
+        if !self.shared.engine.has_disk(&record.id).await {
+            return Err(VmError::Lost(record.id));
+        }
+        self.shared.machine(&record).run(Operation::Start).await
+    }
+
+    /// Derives what users are shown from what is there.
+    async fn info(&self, record: VmRecord) -> VmInfo {
+        let machine = self.shared.machines().get(&record.id).cloned();
+        let busy = machine.and_then(|machine| machine.status().busy);
+        let engine = &self.shared.engine;
+        let instance = record.instance.as_ref().map(|instance| &instance.id);
+        let state = match (busy, instance) {
+            (Some(busy), _) if busy.builds => VmState::Building,
+            (Some(busy), _) if ["create", "claim", "start"].contains(&busy.kind) => {
+                VmState::Starting
+            }
+            (_, Some(instance)) if engine.is_up(instance) => VmState::Running,
+            (_, Some(instance)) if engine.is_alive(instance) => VmState::Starting,
+            _ if record.deleted_at.is_some() || engine.has_disk(&record.id).await => {
+                VmState::Stopped
+            }
+            _ => VmState::Lost,
+        };
+        let cpu_time = instance.and_then(|instance| engine.cpu_time(instance));
+        VmInfo {
+            state,
+            cpu_time,
+            instance_id: instance.cloned(),
+            id: record.id,
+            name: record.name,
+            sizing: record.sizing,
+            persistence: record.persistence,
+            recreate: record.recreate,
+            created_at: record.created_at,
+            deleted_at: record.deleted_at,
+        }
+    }
+}
+
+/// What a VM needs first after the server started. With an unfinished operation any will do: the
+/// task finishes that one before it looks at another.
+fn first_operation<E: Engine>(
+    record: &VmRecord,
+    has_unfinished: bool,
+    engine: &E,
+) -> Option<Operation> {
+    let alive = record.instance.as_ref().is_some_and(|instance| engine.is_alive(&instance.id));
+    match record.phase {
+        // The pool is made anew: its VMs belong to nobody and may be of an older image.
+        VmPhase::Ready | VmPhase::Deleting => Some(Operation::Delete),
+        // Waits for the guest to answer the new server.
+        VmPhase::Running if alive && !has_unfinished => Some(Operation::Start),
+        _ if record.instance.is_some() || has_unfinished => Some(Operation::Kill),
+        _ => None,
+    }
+}
+
+fn instance(record: &VmRecord) -> Result<&freestyle_store::Instance, VmError> {
+    record.instance.as_ref().ok_or_else(|| VmError::NotRunning(record.id.clone()))
 }

@@ -1,0 +1,103 @@
+//! What a VM's lifecycle needs of the host it runs on.
+//!
+//! The lifecycle (`operation`, `machine`, `service`) is written against this trait, so that a test
+//! can drive it through thousands of failures and crashes without a hypervisor. The real
+//! implementation is [`Host`](crate::host::Host).
+
+use std::future::Future;
+use std::time::Duration;
+
+use freestyle_store::{Instance, InstanceId, VmId, VmRecord};
+
+use crate::error::VmError;
+use crate::model::{Exec, ExecOutput, FileOrDir, LinuxUser};
+
+/// One thing to do on the host for a VM. Every step can be repeated, and each `Make`, `Restore` and
+/// `Boot` is undone by the step that removes what it made, from whatever state it left behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// The VM's own writable layer on the base image's.
+    MakeDisk,
+    /// The instance's network namespace, devices and rules.
+    MakeNetwork,
+    /// A paused process that goes on where the base image's snapshot was taken.
+    Restore,
+    /// A paused process that boots from the VM's disk.
+    Boot,
+    /// Lets a restored guest run until its first command is fast, then pauses it again.
+    Warm,
+    /// Lets the guest run, tells it who it is and waits for its answer.
+    Greet,
+    /// Asks the guest to power off and waits for a bounded time. Never fails.
+    ShutDown,
+    /// Ends the process, if there is one, and waits until it is gone.
+    EndProcess,
+    /// Removes what `MakeNetwork` made.
+    RemoveNetwork,
+    /// Removes everything that is kept of the VM.
+    RemoveDisk,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// In words, for the record and for `await`.
+    pub how: String,
+    /// The guest asked for a reboot, not for its end.
+    pub reboot: bool,
+}
+
+/// A host that can run VMs.
+pub trait Engine: Send + Sync + 'static {
+    /// Content hash of the base image that new VMs get.
+    fn image(&self) -> &str;
+
+    /// Does one step. The record's instance is set for every step but `MakeDisk` and `RemoveDisk`.
+    ///
+    /// Steps of one VM exclude each other even if a caller stops waiting for one: the next waits
+    /// until it is over.
+    fn apply(&self, step: Step, vm: &VmRecord) -> impl Future<Output = Result<(), VmError>> + Send;
+
+    /// Takes over what runs for `vms` and removes everything else that an earlier server of this
+    /// data directory left on the host. Called once, before anything else.
+    fn take_over(&self, vms: &[VmRecord]) -> impl Future<Output = Result<(), VmError>> + Send;
+
+    /// Whether the instance has a process.
+    fn is_alive(&self, instance: &InstanceId) -> bool;
+
+    /// Whether the guest has answered in this instance.
+    fn is_up(&self, instance: &InstanceId) -> bool;
+
+    /// Waits until the instance has no process. Returns at once if it never had one.
+    fn exited(&self, instance: &InstanceId) -> impl Future<Output = Exit> + Send;
+
+    /// CPU time the instance's process has used.
+    fn cpu_time(&self, instance: &InstanceId) -> Option<Duration>;
+
+    /// Whether the VM's files are there.
+    fn has_disk(&self, vm: &VmId) -> impl Future<Output = bool> + Send;
+
+    /// Runs a command in the guest.
+    fn exec(
+        &self,
+        instance: &Instance,
+        exec: Exec,
+    ) -> impl Future<Output = Result<ExecOutput, VmError>> + Send;
+
+    /// Reads a file or directory of the guest.
+    fn read_path(
+        &self,
+        instance: &Instance,
+        user: Option<LinuxUser>,
+        path: &str,
+    ) -> impl Future<Output = Result<FileOrDir, VmError>> + Send;
+
+    /// Writes a file of the guest.
+    fn write_file(
+        &self,
+        instance: &Instance,
+        user: Option<LinuxUser>,
+        path: &str,
+        content: Vec<u8>,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
+}

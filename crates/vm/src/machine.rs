@@ -1,0 +1,394 @@
+//! The one task that owns a VM.
+//!
+//! ```text
+//!   create ─► Creating ─────────► Running ◄──────────┐
+//!   pool ───► Creating ─► Ready ─────▲                │ start, or the guest rebooted
+//!                 │         │ claim  │                │
+//!                 │         └────────┘   stop, kill,  │
+//!                 │                      guest ended  │
+//!                 │            Running ─────────► Stopped
+//!                 ▼               │ delete             │ delete
+//!              Deleted ◄──────────┴────────────────────┘
+//!         (a failed create; an ephemeral VM that stopped)
+//! ```
+//!
+//! All changes of a VM's recorded state happen here, one operation at a time. Others send requests
+//! and read the status; nobody else mutates. A request to kill or delete makes the task give up
+//! what it is doing, so both work at any moment.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use freestyle_store::{
+    InstanceChange, NewOperation, Operation as OperationRow, OperationId, StoreError, VmChange,
+    VmId, VmPhase, VmRecord,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::{Engine, Exit, Step};
+use crate::error::VmError;
+use crate::model::Exec;
+use crate::operation::{Operation, Outcome, install_command, installed};
+use crate::service::Shared;
+
+/// Requests that may wait for one VM. More are refused as busy.
+const QUEUE: usize = 64;
+
+/// What the task is doing, for those who only look.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Status {
+    /// The operation in progress.
+    pub(crate) busy: Option<Busy>,
+}
+
+/// An operation in progress.
+#[derive(Debug, Clone)]
+pub(crate) struct Busy {
+    /// As stored.
+    pub(crate) id: OperationId,
+    /// See [`Operation::kind`].
+    pub(crate) kind: &'static str,
+    /// Whether it installs packages.
+    pub(crate) builds: bool,
+}
+
+struct Request {
+    operation: Operation,
+    /// Set if the caller has begun the operation in the store already.
+    begun: Option<(VmRecord, OperationRow)>,
+    reply: oneshot::Sender<Result<VmRecord, VmError>>,
+}
+
+/// How others reach the task.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    vm: VmId,
+    requests: mpsc::Sender<Request>,
+    status: watch::Receiver<Status>,
+}
+
+impl Handle {
+    /// Has the operation done and answers the VM as it then is.
+    pub(crate) async fn run(&self, operation: Operation) -> Result<VmRecord, VmError> {
+        self.request(operation, None).await
+    }
+
+    /// As [`Handle::run`], for an operation that is in the store already.
+    pub(crate) async fn run_begun(
+        &self,
+        operation: Operation,
+        vm: VmRecord,
+        row: OperationRow,
+    ) -> Result<VmRecord, VmError> {
+        self.request(operation, Some((vm, row))).await
+    }
+
+    async fn request(
+        &self,
+        operation: Operation,
+        begun: Option<(VmRecord, OperationRow)>,
+    ) -> Result<VmRecord, VmError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.requests.try_send(Request { operation, begun, reply });
+        match sent {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                return Err(VmError::NotFound(self.vm.clone()));
+            }
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let busy = self.status.borrow().busy.as_ref().map(|busy| busy.id.clone());
+                let operation = busy.unwrap_or_else(OperationId::random);
+                return Err(VmError::Busy { vm: self.vm.clone(), operation });
+            }
+        }
+        // The task ends without an answer only when the VM is gone.
+        answer.await.unwrap_or_else(|_| Err(VmError::NotFound(self.vm.clone())))
+    }
+
+    /// What the task is doing now.
+    pub(crate) fn status(&self) -> Status {
+        self.status.borrow().clone()
+    }
+}
+
+/// Starts the task that owns `record`. `unfinished` is an operation that a server before this one
+/// did not finish.
+pub(crate) fn spawn<E: Engine>(
+    shared: Arc<Shared<E>>,
+    record: VmRecord,
+    unfinished: Option<OperationRow>,
+) -> Handle {
+    let (requests, receiver) = mpsc::channel(QUEUE);
+    let (status_sender, status) = watch::channel(Status::default());
+    let handle = Handle { vm: record.id.clone(), requests, status };
+    let machine = Machine {
+        shared,
+        record,
+        requests: receiver,
+        queue: VecDeque::new(),
+        status: status_sender,
+        unfinished,
+    };
+    tokio::spawn(machine.own());
+    handle
+}
+
+struct Machine<E: Engine> {
+    shared: Arc<Shared<E>>,
+    record: VmRecord,
+    requests: mpsc::Receiver<Request>,
+    /// Requests that came while an operation ran.
+    queue: VecDeque<Request>,
+    status: watch::Sender<Status>,
+    /// An operation whose end could not be reached: by a crash, or because the host refused.
+    unfinished: Option<OperationRow>,
+}
+
+/// What woke the task.
+enum Event {
+    Request(Box<Request>),
+    Exited(Exit),
+    /// Nobody can send a request any more.
+    Closed,
+}
+
+impl<E: Engine> Machine<E> {
+    async fn own(mut self) {
+        while !self.is_over() {
+            match self.next_event().await {
+                Event::Request(request) => {
+                    let result = self.serve(request.operation, request.begun).await;
+                    // The map must forget a deleted VM before its caller hears of it.
+                    if self.is_over() {
+                        self.shared.forget(&self.record.id);
+                    }
+                    let _ = request.reply.send(result);
+                }
+                Event::Exited(exit) => self.notice_exit(exit).await,
+                Event::Closed => return,
+            }
+        }
+        self.shared.forget(&self.record.id);
+    }
+
+    fn is_over(&self) -> bool {
+        self.record.phase == VmPhase::Deleted
+    }
+
+    async fn next_event(&mut self) -> Event {
+        if let Some(request) = self.queue.pop_front() {
+            return Event::Request(Box::new(request));
+        }
+        // While an operation is unfinished its end comes first, with the next request.
+        let instance = match (&self.record.instance, &self.unfinished) {
+            (Some(instance), None) => Some(instance.id.clone()),
+            _ => None,
+        };
+        let engine = &self.shared.engine;
+        tokio::select! {
+            request = self.requests.recv() => request.map_or(Event::Closed, |request| Event::Request(Box::new(request))),
+            exit = async { engine.exited(&instance.clone().expect("guarded below")).await },
+                if instance.is_some() => Event::Exited(exit),
+        }
+    }
+
+    /// The process ended without being asked to.
+    async fn notice_exit(&mut self, exit: Exit) {
+        tracing::info!(vm = %self.record.id, how = exit.how, reboot = exit.reboot, "a VM ended");
+        let ended = self.serve_with_exit(Operation::Kill, None, &exit.how).await;
+        if let Err(error) = ended {
+            tracing::error!(vm = %self.record.id, %error, "cleaning up after a VM that ended");
+            return;
+        }
+        if !exit.reboot || self.is_over() {
+            return;
+        }
+        if let Err(error) = self.serve(Operation::Start, None).await {
+            tracing::warn!(vm = %self.record.id, %error, "a guest's reboot failed");
+        }
+    }
+
+    async fn serve(
+        &mut self,
+        operation: Operation,
+        begun: Option<(VmRecord, OperationRow)>,
+    ) -> Result<VmRecord, VmError> {
+        let how = match operation {
+            Operation::Stop => "stopped",
+            Operation::Kill => "killed",
+            _ => "ended",
+        };
+        self.serve_with_exit(operation, begun, how).await
+    }
+
+    async fn serve_with_exit(
+        &mut self,
+        operation: Operation,
+        begun: Option<(VmRecord, OperationRow)>,
+        how: &str,
+    ) -> Result<VmRecord, VmError> {
+        self.finish_unfinished().await?;
+        if self.is_over() {
+            return Err(VmError::NotFound(self.record.id.clone()));
+        }
+        let row = match begun {
+            Some((record, row)) => {
+                self.record = record;
+                row
+            }
+            None => {
+                if let Some(answer) = self.nothing_to_do(&operation).await {
+                    return answer;
+                }
+                self.begin(&operation).await?
+            }
+        };
+        self.status.send_replace(Status {
+            busy: Some(Busy {
+                id: row.id.clone(),
+                kind: operation.kind(),
+                builds: !operation.packages().is_empty(),
+            }),
+        });
+        let result = self.carry_out(&operation, row, how).await;
+        self.status.send_replace(Status::default());
+        result.map(|()| self.record.clone())
+    }
+
+    /// The answer to an operation that finds the VM where it would take it.
+    async fn nothing_to_do(&mut self, operation: &Operation) -> Option<Result<VmRecord, VmError>> {
+        match (operation, &self.record.instance) {
+            (Operation::Stop | Operation::Kill, None) => Some(Ok(self.record.clone())),
+            (Operation::Start, Some(instance)) if self.shared.engine.is_alive(&instance.id) => {
+                if self.shared.engine.is_up(&instance.id) {
+                    return Some(Ok(self.record.clone()));
+                }
+                // It runs and has not answered this server yet.
+                let greeted = self.shared.engine.apply(Step::Greet, &self.record).await;
+                Some(greeted.map(|()| self.record.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    async fn begin(&mut self, operation: &Operation) -> Result<OperationRow, VmError> {
+        let change = match (operation, &self.record.instance) {
+            (Operation::Start, None) => VmChange { phase: None, instance: InstanceChange::Begin },
+            _ => VmChange::default(),
+        };
+        let params = operation.params();
+        let new = NewOperation { kind: operation.kind(), params: &params };
+        let begun = self.shared.store.system().begin_operation(&self.record.id, new, &change).await;
+        let (record, row) = begun.map_err(|error| self.store_error(error))?;
+        self.record = record;
+        Ok(row)
+    }
+
+    async fn carry_out(
+        &mut self,
+        operation: &Operation,
+        row: OperationRow,
+        how: &str,
+    ) -> Result<(), VmError> {
+        let done = self.build_or_yield(operation).await;
+        let outcome = match &done {
+            Ok(()) => operation.success(&self.record),
+            Err(error) => {
+                tracing::warn!(vm = %self.record.id, kind = operation.kind(), %error, "undoing");
+                Operation::failure(operation.kind(), &self.record)
+            }
+        };
+        self.settle(row, outcome, how).await?;
+        done
+    }
+
+    /// Does the steps, or gives up when a request comes that ends the VM.
+    async fn build_or_yield(&mut self, operation: &Operation) -> Result<(), VmError> {
+        let Self { shared, record, requests, queue, .. } = self;
+        let build = build(&shared.engine, record, operation);
+        tokio::pin!(build);
+        loop {
+            tokio::select! {
+                built = &mut build => return built,
+                Some(request) = requests.recv() => {
+                    let ends = operation.yields_to(&request.operation);
+                    queue.push_back(request);
+                    if ends {
+                        return Err(VmError::Interrupted(record.id.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the VM to `outcome` and records it together with the operation's end.
+    async fn settle(
+        &mut self,
+        row: OperationRow,
+        outcome: Outcome,
+        how: &str,
+    ) -> Result<(), VmError> {
+        for step in outcome.steps() {
+            if self.record.instance.is_none() && *step != Step::RemoveDisk {
+                continue;
+            }
+            if let Err(error) = self.shared.engine.apply(*step, &self.record).await {
+                self.unfinished = Some(row);
+                return Err(error);
+            }
+        }
+        let change = outcome.change(&self.record, how);
+        match self.shared.store.system().finish_operation(&row.id, &change).await {
+            Ok(record) => {
+                self.record = record;
+                Ok(())
+            }
+            Err(error) => {
+                self.unfinished = Some(row);
+                Err(self.store_error(error))
+            }
+        }
+    }
+
+    async fn finish_unfinished(&mut self) -> Result<(), VmError> {
+        let Some(row) = self.unfinished.take() else { return Ok(()) };
+        let outcome = Operation::failure(&row.kind, &self.record);
+        tracing::info!(vm = %self.record.id, kind = row.kind, ?outcome, "finishing an operation");
+        self.settle(row, outcome, "ended while the server was down").await
+    }
+
+    fn store_error(&self, error: StoreError) -> VmError {
+        match error {
+            StoreError::OperationInProgress(operation) => {
+                VmError::Busy { vm: self.record.id.clone(), operation }
+            }
+            StoreError::NoSuchVm(vm) => VmError::NotFound(vm),
+            StoreError::NoFreeSlot => {
+                VmError::NoCapacity("all of its VM slots are used".to_owned())
+            }
+            other => VmError::Store(other),
+        }
+    }
+}
+
+/// Does an operation's steps one after the other.
+async fn build<E: Engine>(
+    engine: &E,
+    record: &VmRecord,
+    operation: &Operation,
+) -> Result<(), VmError> {
+    for step in operation.steps() {
+        engine.apply(*step, record).await?;
+    }
+    let packages = operation.packages();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let instance = record.instance.as_ref().ok_or(VmError::NotRunning(record.id.clone()))?;
+    let exec = Exec {
+        command: install_command(packages),
+        user: None,
+        timeout: Some(crate::service::INSTALL_TIMEOUT),
+    };
+    installed(engine.exec(instance, exec).await)
+}

@@ -1,0 +1,61 @@
+//! VMs kept ready, so that a create need not wait for a process to start.
+//!
+//! The pool holds restored, warmed and paused VMs of the default size that belong to nobody. A
+//! paused one uses no CPU and as much memory as an idle VM. The pool is bounded by its size and is
+//! filled one VM at a time, a moment after the last create, so that filling it does not compete
+//! with the VM that was just handed over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freestyle_store::{NewOperation, NewVm, VmId, VmPhase};
+
+use crate::engine::Engine;
+use crate::error::VmError;
+use crate::model::DEFAULT_SIZING;
+use crate::operation::Operation;
+use crate::service::Shared;
+
+/// How long creates must have been quiet before the pool is filled.
+const QUIET: Duration = Duration::from_millis(400);
+/// Pause after a failure, so that a host that cannot make VMs is not kept busy trying.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Keeps `size` VMs ready, for as long as the server runs.
+pub(crate) async fn keep_filled<E: Engine>(shared: Arc<Shared<E>>, size: usize) {
+    loop {
+        match fill(&shared, size).await {
+            Ok(()) => shared.pool_changed.notified().await,
+            Err(error) => {
+                tracing::warn!(%error, "filling the pool of ready VMs");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn fill<E: Engine>(shared: &Arc<Shared<E>>, size: usize) -> Result<(), VmError> {
+    loop {
+        // Every claim starts the quiet time anew.
+        while tokio::time::timeout(QUIET, shared.pool_changed.notified()).await.is_ok() {}
+        let vms = shared.store.system().live_vms().await?;
+        let ready = vms.iter().filter(|vm| vm.phase == VmPhase::Ready).count();
+        if ready >= size {
+            return Ok(());
+        }
+        provision(shared).await?;
+    }
+}
+
+async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), VmError> {
+    let operation = Operation::Provision;
+    let params = operation.params();
+    let new = NewOperation { kind: operation.kind(), params: &params };
+    let vm = NewVm {
+        id: VmId::random(),
+        sizing: DEFAULT_SIZING,
+        image: shared.engine.image().to_owned(),
+    };
+    let (record, row) = shared.store.system().insert_pool_vm(&vm, new).await?;
+    shared.machine(&record).run_begun(operation, record, row).await.map(drop)
+}

@@ -1,0 +1,414 @@
+//! The lifecycle against a simulated host: thousands of random operations with failures at every
+//! step, processes that die and servers that crash, and after each crash the question whether what
+//! is recorded, what is on the host and what callers were told still agree.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use freestyle_store::{
+    AccountId, DeleteEvent, Instance, InstanceId, Store, VmId, VmPhase, VmRecord,
+};
+use tokio::sync::Notify;
+
+use crate::engine::{Engine, Exit, Step};
+use crate::error::VmError;
+use crate::model::*;
+use crate::pool;
+use crate::service::Service;
+
+/// A small generator, so that a failing run can be repeated from its seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        bound > 0 && self.below(bound) == 0
+    }
+}
+
+/// The simulated host. It outlives the servers.
+struct World {
+    disks: BTreeSet<VmId>,
+    networks: BTreeSet<InstanceId>,
+    /// Whether the guest was greeted by the server that now runs.
+    processes: BTreeMap<InstanceId, bool>,
+    reboots: BTreeSet<InstanceId>,
+    random: Random,
+    /// One step in this many fails; 0 is never.
+    failures: u64,
+    /// Guests do not answer.
+    silent: bool,
+}
+
+struct SimulatedHost {
+    world: Arc<Mutex<World>>,
+    changed: Arc<Notify>,
+    /// Told when a silent guest is greeted.
+    greeting: Arc<Notify>,
+}
+
+impl SimulatedHost {
+    fn change<T>(&self, change: impl FnOnce(&mut World) -> T) -> T {
+        let result = change(&mut self.world.lock().unwrap());
+        self.changed.notify_waiters();
+        result
+    }
+}
+
+impl Engine for SimulatedHost {
+    fn image(&self) -> &str {
+        "simulated"
+    }
+
+    async fn apply(&self, step: Step, vm: &VmRecord) -> Result<(), VmError> {
+        let (pauses, fails_before, fails_after) = self.change(|world| {
+            let failures = world.failures;
+            let random = &mut world.random;
+            (random.below(4), random.one_in(failures), random.one_in(failures))
+        });
+        for _ in 0..pauses {
+            tokio::task::yield_now().await;
+        }
+        let failure = || Err(VmError::Internal(format!("injected at {step:?}")));
+        if fails_before {
+            return failure();
+        }
+        if step == Step::Greet && self.world.lock().unwrap().silent {
+            self.greeting.notify_one();
+            std::future::pending::<()>().await;
+        }
+        let instance = || vm.instance.as_ref().expect("a step that has one").id.clone();
+        self.change(|world| match step {
+            Step::MakeDisk => drop(world.disks.insert(vm.id.clone())),
+            Step::MakeNetwork => drop(world.networks.insert(instance())),
+            Step::Restore | Step::Boot => {
+                assert!(world.disks.contains(&vm.id), "a process without a disk");
+                assert!(world.networks.contains(&instance()), "a process without a network");
+                world.processes.insert(instance(), false);
+            }
+            Step::Greet => {
+                if let Some(up) = world.processes.get_mut(&instance()) {
+                    *up = true;
+                }
+            }
+            Step::Warm => {}
+            Step::ShutDown | Step::EndProcess => drop(world.processes.remove(&instance())),
+            Step::RemoveNetwork => {
+                assert!(!world.processes.contains_key(&instance()), "its network was in use");
+                world.networks.remove(&instance());
+            }
+            Step::RemoveDisk => drop(world.disks.remove(&vm.id)),
+        });
+        if fails_after { failure() } else { Ok(()) }
+    }
+
+    async fn take_over(&self, vms: &[VmRecord]) -> Result<(), VmError> {
+        let known: BTreeSet<InstanceId> =
+            vms.iter().filter_map(|vm| vm.instance.as_ref()).map(|run| run.id.clone()).collect();
+        self.change(|world| {
+            world.processes.retain(|instance, up| {
+                *up = false;
+                known.contains(instance)
+            });
+            world.networks.retain(|instance| known.contains(instance));
+            world.disks.retain(|disk| vms.iter().any(|vm| vm.id == *disk));
+        });
+        Ok(())
+    }
+
+    fn is_alive(&self, instance: &InstanceId) -> bool {
+        self.world.lock().unwrap().processes.contains_key(instance)
+    }
+
+    fn is_up(&self, instance: &InstanceId) -> bool {
+        self.world.lock().unwrap().processes.get(instance) == Some(&true)
+    }
+
+    async fn exited(&self, instance: &InstanceId) -> Exit {
+        loop {
+            let changed = self.changed.notified();
+            if !self.is_alive(instance) {
+                let reboot = self.world.lock().unwrap().reboots.remove(instance);
+                return Exit { how: "simulated".to_owned(), reboot };
+            }
+            changed.await;
+        }
+    }
+
+    fn cpu_time(&self, _: &InstanceId) -> Option<Duration> {
+        None
+    }
+
+    async fn has_disk(&self, vm: &VmId) -> bool {
+        self.world.lock().unwrap().disks.contains(vm)
+    }
+
+    async fn exec(&self, instance: &Instance, _: Exec) -> Result<ExecOutput, VmError> {
+        if self.is_up(&instance.id) {
+            Ok(ExecOutput { stdout: Vec::new(), stderr: Vec::new(), status: 0 })
+        } else {
+            Err(VmError::GuestUnreachable("it is down".to_owned()))
+        }
+    }
+
+    async fn read_path(
+        &self,
+        _: &Instance,
+        _: Option<LinuxUser>,
+        path: &str,
+    ) -> Result<FileOrDir, VmError> {
+        Err(VmError::FileNotFound { path: path.to_owned() })
+    }
+
+    async fn write_file(
+        &self,
+        _: &Instance,
+        _: Option<LinuxUser>,
+        _: &str,
+        _: Vec<u8>,
+    ) -> Result<(), VmError> {
+        Ok(())
+    }
+}
+
+/// What callers were told, and what they asked for without hearing an answer.
+#[derive(Default)]
+struct Told {
+    created: BTreeSet<VmId>,
+    may_be_gone: BTreeSet<VmId>,
+    deleted: BTreeSet<VmId>,
+}
+
+struct Run {
+    world: Arc<Mutex<World>>,
+    changed: Arc<Notify>,
+    greeting: Arc<Notify>,
+    told: Arc<Mutex<Told>>,
+    account: AccountId,
+    stranger: AccountId,
+}
+
+const CLIENTS: usize = 4;
+const POOL: usize = 2;
+
+impl Run {
+    async fn new(seed: u64, store: &Store) -> Self {
+        let world = World {
+            disks: BTreeSet::new(),
+            networks: BTreeSet::new(),
+            processes: BTreeMap::new(),
+            reboots: BTreeSet::new(),
+            random: Random(seed),
+            failures: 0,
+            silent: false,
+        };
+        Self {
+            world: Arc::new(Mutex::new(world)),
+            changed: Arc::new(Notify::new()),
+            greeting: Arc::new(Notify::new()),
+            told: Arc::default(),
+            account: store.system().create_account("owner").await.unwrap().id,
+            stranger: store.system().create_account("stranger").await.unwrap().id,
+        }
+    }
+
+    fn random(&self, bound: u64) -> u64 {
+        self.world.lock().unwrap().random.below(bound)
+    }
+
+    async fn start_server(&self, store: Store) -> Service<SimulatedHost> {
+        let engine = SimulatedHost {
+            world: self.world.clone(),
+            changed: self.changed.clone(),
+            greeting: self.greeting.clone(),
+        };
+        Service::recover(engine, store).await.unwrap()
+    }
+
+    /// One client: random calls on random VMs.
+    async fn client(&self, service: &Service<SimulatedHost>, calls: usize) {
+        for _ in 0..calls {
+            let choice = self.random(16);
+            if choice < 4 {
+                let ephemeral = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
+                let persistence = if choice == 0 { ephemeral } else { Persistence::Persistent };
+                let request = CreateVm { persistence, ..CreateVm::default() };
+                if let Ok(vm) = service.create(&self.account, request).await {
+                    let mut told = self.told.lock().unwrap();
+                    if choice == 0 {
+                        told.may_be_gone.insert(vm.id.clone());
+                    }
+                    told.created.insert(vm.id);
+                }
+                continue;
+            }
+            let known: Vec<VmId> = self.told.lock().unwrap().created.iter().cloned().collect();
+            let Some(vm) = known.get(self.random(known.len().max(1) as u64) as usize) else {
+                continue;
+            };
+            let account = &self.account;
+            match choice {
+                4..=5 => drop(service.stop(account, vm).await),
+                6..=7 => drop(service.start(account, vm, StartVm::default()).await),
+                8 => drop(service.kill(account, vm).await),
+                9..=10 => {
+                    self.told.lock().unwrap().may_be_gone.insert(vm.clone());
+                    if service.delete(account, vm).await.is_ok() {
+                        self.told.lock().unwrap().deleted.insert(vm.clone());
+                    }
+                }
+                11 => self.end_a_process(),
+                12 => {
+                    let foreign = service.delete(&self.stranger, vm).await;
+                    assert!(matches!(foreign, Err(VmError::NotFound(_))), "{foreign:?}");
+                }
+                _ => {
+                    let exec = Exec { command: "true".to_owned(), user: None, timeout: None };
+                    let _ = service.exec(account, vm, exec).await;
+                }
+            }
+        }
+    }
+
+    /// A guest powers off, reboots or crashes.
+    fn end_a_process(&self) {
+        let mut world = self.world.lock().unwrap();
+        let running: Vec<InstanceId> = world.processes.keys().cloned().collect();
+        let index = world.random.below(running.len().max(1) as u64) as usize;
+        if let Some(instance) = running.get(index) {
+            world.processes.remove(instance);
+            if world.random.one_in(2) {
+                world.reboots.insert(instance.clone());
+            }
+        }
+        drop(world);
+        self.changed.notify_waiters();
+    }
+
+    /// A server's life that ends in a crash after a random number of turns of its scheduler, or
+    /// when its clients are done.
+    fn live_and_crash(&self, database: &Path) {
+        self.world.lock().unwrap().failures = 12;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let millis = 1 + self.random(60);
+        runtime.block_on(async {
+            let store = Store::open(database).await.unwrap();
+            let service = self.start_server(store).await;
+            tokio::spawn(pool::keep_filled(service.shared().clone(), POOL));
+            let clients = (0..CLIENTS).map(|_| self.client(&service, 12));
+            let work = futures_util::future::join_all(clients);
+            let _ = tokio::time::timeout(Duration::from_millis(millis), work).await;
+        });
+        // Every task of the server is dropped where it stands.
+        runtime.shutdown_background();
+    }
+
+    /// A server that starts without trouble must find or make everything right.
+    fn recover_and_check(&self, database: &Path) {
+        self.world.lock().unwrap().failures = 0;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let store = Store::open(database).await.unwrap();
+            let service = self.start_server(store.clone()).await;
+            self.check(&service, &store).await;
+        });
+        runtime.shutdown_background();
+    }
+
+    async fn check(&self, service: &Service<SimulatedHost>, store: &Store) {
+        let unfinished = store.system().unfinished_operations().await.unwrap();
+        assert!(unfinished.is_empty(), "operations left: {unfinished:?}");
+        let records = store.system().live_vms().await.unwrap();
+        let list = service.list(&self.account, ListVms::default()).await.unwrap();
+        let world = self.world.lock().unwrap();
+
+        let instances: BTreeSet<InstanceId> = records
+            .iter()
+            .filter_map(|vm| vm.instance.as_ref())
+            .map(|run| run.id.clone())
+            .collect();
+        let disks: BTreeSet<VmId> = records.iter().map(|vm| vm.id.clone()).collect();
+        assert_eq!(world.disks, disks, "each VM has its disk and no other disk is left");
+        assert_eq!(world.networks, instances, "each run has its network and no other is left");
+        let processes: BTreeSet<InstanceId> = world.processes.keys().cloned().collect();
+        assert_eq!(processes, instances, "each run has its process and no other is left");
+        for vm in &records {
+            match vm.phase {
+                VmPhase::Running => assert!(vm.instance.is_some(), "{vm:?}"),
+                VmPhase::Stopped => assert!(vm.instance.is_none(), "{vm:?}"),
+                _ => panic!("not settled: {vm:?}"),
+            }
+            assert_eq!(vm.account_id.as_ref(), Some(&self.account), "the pool was emptied");
+        }
+        for vm in &list.vms {
+            let shown = if vm.instance_id.is_some() { VmState::Running } else { VmState::Stopped };
+            assert_eq!(vm.state, shown);
+        }
+
+        let told = self.told.lock().unwrap();
+        for vm in told.created.difference(&told.may_be_gone) {
+            assert!(disks.contains(vm), "{vm} was acknowledged and is lost");
+        }
+        for vm in &told.deleted {
+            assert!(!disks.contains(vm), "{vm} was deleted and is back");
+        }
+        assert!(list.vms.iter().all(|vm| disks.contains(&vm.id)));
+    }
+}
+
+/// A place for databases where syncing costs nothing: the crash here is the server's, not the
+/// machine's.
+fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+#[test]
+fn nothing_is_lost_or_left_behind_whatever_fails_or_crashes() {
+    for seed in 1..=12 {
+        let dir = fast_dir();
+        let database = dir.path().join("store.sqlite");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let run = runtime.block_on(async {
+            let store = Store::open(&database).await.unwrap();
+            Run::new(0x9e37_79b9_7f4a_7c15 ^ seed, &store).await
+        });
+        for _ in 0..10 {
+            run.live_and_crash(&database);
+            run.recover_and_check(&database);
+        }
+        let told = run.told.lock().unwrap();
+        assert!(told.created.len() > 20, "seed {seed} made only {}", told.created.len());
+        assert!(!told.deleted.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
+    let dir = fast_dir();
+    let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
+    let run = Run::new(7, &store).await;
+    let service = run.start_server(store.clone()).await;
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    service.stop(&run.account, &vm).await.unwrap();
+    run.world.lock().unwrap().silent = true;
+
+    let start = service.start(&run.account, &vm, StartVm::default());
+    let delete = async {
+        run.greeting.notified().await;
+        service.delete(&run.account, &vm).await
+    };
+    let (started, deleted) = tokio::join!(start, delete);
+
+    assert!(matches!(started, Err(VmError::Interrupted(_))), "{started:?}");
+    deleted.unwrap();
+    assert!(matches!(service.get(&run.account, &vm).await, Err(VmError::NotFound(_))));
+    assert!(run.world.lock().unwrap().disks.is_empty());
+}
