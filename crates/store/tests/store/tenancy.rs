@@ -101,8 +101,10 @@ async fn nothing_brings_a_deleted_vm_back() {
     }
     let refused = system.begin_instance(&vm.id).await;
     assert!(matches!(refused, Err(StoreError::NoSuchVm(_))));
-    let refused = system.begin_operation(&vm.id, operation("start"), &Default::default()).await;
-    assert!(matches!(refused, Err(StoreError::NoSuchVm(_))));
+    for id in [&vm.id, &VmId::random()] {
+        let refused = system.begin_operation(id, operation("start"), &Default::default()).await;
+        assert!(matches!(refused, Err(StoreError::NoSuchVm(missing)) if missing == *id));
+    }
     let refused = system.set_phase(&VmId::random(), VmPhase::Running).await;
     assert!(matches!(refused, Err(StoreError::NoSuchVm(_))));
 }
