@@ -1,0 +1,61 @@
+//! The host side of guest networking: one network namespace per VM, its tap, NAT and packet filter.
+//!
+//! ```text
+//!  namespace fs-<instance>                          root namespace
+//! ┌────────────────────────────────────────┐       ┌──────────────────────────────┐
+//! │ QEMU ── tap0 10.0.0.1/30               │       │                              │
+//! │ (guest 10.0.0.2)    │ deny list        │ veth  │ fs<block>-<slot>             │
+//! │                     │ DNS redirect     ├───────┤   198.18.x.1/30              │
+//! │                   uplink 198.18.x.2/30 │       │      │ deny list, masquerade │
+//! └────────────────────────────────────────┘       └──────┴── the host's uplink ──┘
+//! ```
+//!
+//! Every guest has the same address, so that a snapshot can be resumed as any number of clones
+//! without the guest noticing: the gateway keeps its MAC address too ([`GATEWAY_MAC`]), or a clone
+//! would wake with a stale neighbour entry. A guest reaches public IPv4 addresses and one DNS
+//! resolver (its port 53 only, by way of [`GATEWAY_ADDRESS`]). It does not reach the host, private
+//! or link-local ranges, cloud metadata services, the host's neighbours or another guest. IPv6 is
+//! off. Both namespaces check this independently, so that one mistake does not open the door.
+//!
+//! # Who owns what
+//!
+//! Several servers, and tests, share one host. Each claims a [block](Network::block) of host-wide
+//! unique names, addresses and uids for its lifetime ([`Network::open`]). Inside it, callers choose
+//! a slot per VM. Everything made for a VM is preceded by a record in the run directory and the
+//! record goes last, so after a crash between any two steps [`Network::list`] names what is left
+//! and [`Network::remove`] removes it. Nothing here stops processes: end the VM's QEMU first.
+//!
+//! # What this crate does not do
+//!
+//! It allocates no slots, starts no QEMU, keeps no state in a database, and knows no VPCs: those
+//! will be further namespaces of the same block.
+//!
+//! # How it talks to the kernel
+//!
+//! Links, addresses and routes over rtnetlink, with `netlink-packet-route` for the messages and a
+//! blocking socket: all this work happens on threads of its own anyway (a namespace is entered by a
+//! thread, which then ends), and an asynchronous client would add four crates. Packet filters go
+//! through one `nft` process per change, as there is no typed client of the quality of `nft` itself
+//! and its text is what operators read back with `nft list ruleset`.
+
+mod address;
+mod block;
+mod checks;
+mod error;
+mod instance;
+mod link;
+mod namespace;
+mod network;
+mod resolver;
+mod rules;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod vm;
+
+pub use address::{GATEWAY_ADDRESS, GATEWAY_MAC, GUEST_ADDRESS, PREFIX_LENGTH, SLOTS};
+pub use checks::{Check, checks};
+pub use error::NetworkError;
+pub use ipnet::Ipv4Net;
+pub use network::{Network, NetworkConfig, OwnedInstance, Traffic};
+pub use vm::VmNetwork;
