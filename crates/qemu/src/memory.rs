@@ -20,7 +20,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
 
-use crate::{Process, QemuError};
+use crate::QemuError;
 
 /// The name under which the mapping shows in `/proc/PID/maps`.
 const NAME: &str = "freestyle-ram";
@@ -127,10 +127,10 @@ fn copy_range(
 }
 
 /// Writes the RAM of a machine that booted on [`SealedMemory::zeroed`] to a new sparse file at
-/// `path`, and syncs it. The machine must be paused. Blocks; answers the number of pages written.
-pub fn save(process: &Process, size_mib: u64, path: &Path) -> Result<u64, QemuError> {
+/// `path`, and syncs it. The machine must be paused and its process must not end meanwhile. Blocks;
+/// answers the number of pages written.
+pub fn save(pid: i32, size_mib: u64, path: &Path) -> Result<u64, QemuError> {
     let save = || -> io::Result<u64> {
-        let pid = process.pid();
         let base = mapping_start(&fs::read_to_string(format!("/proc/{pid}/maps"))?, size_mib)?;
         let memory = File::open(format!("/proc/{pid}/mem"))?;
         let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;

@@ -12,6 +12,7 @@
 
 mod engine;
 mod error;
+mod host;
 mod machine;
 mod model;
 mod operation;
@@ -21,5 +22,6 @@ mod service;
 mod simulation;
 
 pub use error::VmError;
+pub use host::{Config, VmService};
 pub use model::*;
 pub use service::Service;

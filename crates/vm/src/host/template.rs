@@ -1,0 +1,433 @@
+//! Snapshots of the base image: booted once per hardware shape, then restored for every new VM.
+//!
+//! A template is taken when the guest is quiet and has run a few commands: clones of a busy guest
+//! would each go on with its boot, and the pages that its first commands touched are shared by all.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use freestyle_guest_protocol::{AgentConnection, ExecEnd, ExecRequest};
+use freestyle_image::{Image, KERNEL_CMDLINE};
+use freestyle_network::Network;
+use freestyle_qemu::disk::{self, Disk};
+use freestyle_qemu::memory::{self, SealedMemory};
+use freestyle_qemu::{Begin, Launch, MachineShape, Qemu, launch};
+use freestyle_store::{InstanceId, Sizing};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+
+use super::files::{Files, LayerName, failed, read_json, remove_dir, sync_dir, write_json};
+use super::identity;
+use super::running::{Running, unreachable};
+use crate::error::VmError;
+use crate::model::{DEFAULT_SIZING, MIN_DISK_MIB};
+
+/// Raise this when the command line of QEMU changes in a way that device state does not survive, or
+/// when a template is prepared in another way.
+const FORMAT: u32 = 1;
+/// The slot of the network in which templates are booted; VMs never get it.
+const SLOT: u16 = freestyle_network::SLOTS - 1;
+/// How long a boot may take: in software emulation, next to other work.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// Templates whose memory is held ready. Another is loaded from its file when it is needed.
+const MAX_LOADED: usize = 4;
+/// A guest that uses less of one CPU than this is quiet.
+const QUIET_CPU: f64 = 0.08;
+/// Windows of one second that must be quiet in a row.
+const QUIET_WINDOWS: u32 = 3;
+/// After this many windows the snapshot is taken anyway.
+const MAX_WINDOWS: u32 = 60;
+
+/// A snapshot of the base image for one shape, ready to be restored.
+#[derive(Debug)]
+pub(crate) struct Template {
+    /// Random: names this very snapshot, not what it was made from.
+    pub(crate) id: String,
+    pub(crate) memory: SealedMemory,
+    /// Device state, as QEMU reads it.
+    pub(crate) devices: PathBuf,
+    /// What a VM's disk stands on, from the top.
+    pub(crate) layers: Vec<LayerName>,
+    /// Size of the disk the guest has seen, in MiB.
+    pub(crate) disk_mib: u64,
+}
+
+/// What sets one template of an image apart from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    vcpus: u32,
+    memory_mib: u64,
+    disk_mib: u64,
+}
+
+impl Shape {
+    /// Disks of at least the default size grow from that; smaller ones from the smallest. So each
+    /// pair of CPU and memory needs two boots at most, whatever disks are asked for.
+    fn of(sizing: Sizing) -> Self {
+        let default = DEFAULT_SIZING.disk_mib;
+        let disk_mib = if sizing.disk_mib >= default { default } else { MIN_DISK_MIB };
+        Self { vcpus: sizing.vcpus, memory_mib: sizing.memory_mib, disk_mib }
+    }
+
+    fn machine(self) -> MachineShape {
+        MachineShape { vcpus: self.vcpus, memory_mib: self.memory_mib }
+    }
+}
+
+/// Makes templates and keeps those in use.
+#[derive(Debug)]
+pub(crate) struct Templates {
+    qemu: Qemu,
+    files: Files,
+    network: Network,
+    image: Image,
+    loaded: Mutex<Loaded>,
+    /// One boot at a time: it needs the slot, and two cores boot two guests no faster.
+    boot: tokio::sync::Mutex<()>,
+}
+
+type Cell = Arc<OnceCell<Arc<Template>>>;
+
+#[derive(Debug, Default)]
+struct Loaded {
+    cells: HashMap<Shape, (Cell, u64)>,
+    uses: u64,
+}
+
+impl Loaded {
+    /// The place of a shape; the one that was not used for longest makes room.
+    fn cell(&mut self, shape: Shape) -> Cell {
+        self.uses += 1;
+        let uses = self.uses;
+        if !self.cells.contains_key(&shape) && self.cells.len() >= MAX_LOADED {
+            let oldest = self.cells.iter().min_by_key(|(_, (_, used))| *used);
+            if let Some(oldest) = oldest.map(|(shape, _)| *shape) {
+                self.cells.remove(&oldest);
+            }
+        }
+        let (cell, used) = self.cells.entry(shape).or_default();
+        *used = uses;
+        cell.clone()
+    }
+}
+
+/// Proves that a template is complete and says what it fits.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TemplateManifest {
+    /// Random. Two templates of equal inputs are still two: memory and disk of one must never meet
+    /// those of the other.
+    id: String,
+    fits: Fits,
+    /// Sizes of the files in bytes: a torn one is made again.
+    sizes: Vec<(String, u64)>,
+}
+
+/// What a template was made from and for.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Fits {
+    format: u32,
+    image: String,
+    qemu: String,
+    accelerator: String,
+    cmdline: String,
+    vcpus: u32,
+    memory_mib: u64,
+    disk_mib: u64,
+}
+
+/// The files of a template beside its manifest. The base and what boots it are links to the
+/// image's: an image that is built again has the same name and other bytes.
+const FILES: [&str; 6] = ["memory", "devices", "disk.qcow2", "base.raw", "vmlinuz", "initrd"];
+
+impl Templates {
+    pub(crate) fn new(qemu: Qemu, files: Files, network: Network, image: Image) -> Self {
+        Self { qemu, files, network, image, loaded: Mutex::default(), boot: Default::default() }
+    }
+
+    /// The template for this size: at once if it is loaded, after a fraction of a second if it is
+    /// in the cache, after a boot otherwise.
+    pub(crate) async fn get(&self, sizing: Sizing) -> Result<Arc<Template>, VmError> {
+        let shape = Shape::of(sizing);
+        let cell = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).cell(shape);
+        cell.get_or_try_init(|| self.load_or_make(shape)).await.cloned()
+    }
+
+    async fn load_or_make(&self, shape: Shape) -> Result<Arc<Template>, VmError> {
+        let fits = self.fits(shape);
+        let dir = self.files.templates().join(key(&fits)?);
+        if !is_complete(&dir, &fits) {
+            let _boot = self.boot.lock().await;
+            let _lock = self.lock().await?;
+            // Another server of this cache may have made it while we waited.
+            if !is_complete(&dir, &fits) {
+                tracing::info!(?shape, "booting the base image once to snapshot it");
+                let begun = Instant::now();
+                self.make(shape, fits, &dir).await?;
+                let seconds = begun.elapsed().as_secs();
+                tracing::info!(?shape, seconds, "the snapshot of the base image is ready");
+            }
+        }
+        let files = self.files.clone();
+        super::blocking(move || load(&files, &dir).map(Arc::new)).await
+    }
+
+    fn fits(&self, shape: Shape) -> Fits {
+        Fits {
+            format: FORMAT,
+            image: self.image.hash.clone(),
+            qemu: self.qemu.version.clone(),
+            accelerator: self.qemu.accelerator.to_string(),
+            cmdline: KERNEL_CMDLINE.to_owned(),
+            vcpus: shape.vcpus,
+            memory_mib: shape.memory_mib,
+            disk_mib: shape.disk_mib,
+        }
+    }
+
+    /// Keeps servers that share the cache from making the same thing twice.
+    async fn lock(&self) -> Result<File, VmError> {
+        let path = self.files.templates().join("lock");
+        let lock = move || {
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(failed("opening", &path))?;
+            rustix::fs::flock(&file, FlockOperation::LockExclusive)
+                .map_err(|error| failed("locking", &path)(error.into()))?;
+            Ok(file)
+        };
+        super::blocking(lock).await
+    }
+
+    /// Boots the image, waits until it is quiet, and writes the template beside its place.
+    async fn make(&self, shape: Shape, fits: Fits, dir: &Path) -> Result<(), VmError> {
+        let beside = dir.with_extension("new");
+        remove_dir(&beside)?;
+        fs::create_dir_all(&beside).map_err(failed("making", &beside))?;
+        let image = &self.image;
+        let links =
+            [(&image.rootfs, "base.raw"), (&image.kernel, "vmlinuz"), (&image.initrd, "initrd")];
+        for (from, name) in links {
+            let to = beside.join(name);
+            fs::hard_link(from, &to).map_err(failed("linking", &to))?;
+        }
+        let instance = InstanceId::random();
+        let made = self.boot_and_save(shape, &instance, &beside).await;
+        self.network.remove(instance.as_str()).await.map_err(super::network_error)?;
+        made?;
+        for leftover in ["qmp", "agent", "console.log", "qemu.log"] {
+            let _ = fs::remove_file(beside.join(leftover));
+        }
+        let manifest =
+            TemplateManifest { id: instance.as_str().to_owned(), fits, sizes: sizes(&beside)? };
+        write_json(&beside.join("manifest.json"), &manifest)?;
+        remove_dir(dir)?;
+        fs::rename(&beside, dir).map_err(failed("renaming to", dir))?;
+        sync_dir(&self.files.templates())
+    }
+
+    async fn boot_and_save(
+        &self,
+        shape: Shape,
+        instance: &InstanceId,
+        dir: &Path,
+    ) -> Result<(), VmError> {
+        let network = self.network.create(instance.as_str(), SLOT).await;
+        let network = network.map_err(super::network_error)?;
+        let path = dir.join("disk.qcow2");
+        disk::create_overlay(&path, shape.disk_mib).map_err(super::qemu_error)?;
+        let top = File::options().read(true).write(true).open(&path);
+        let base = dir.join("base.raw");
+        let base = File::open(&base).map_err(failed("opening", &base))?;
+        let layer = disk::Layer { file: base, format: disk::Format::Raw };
+        let disk = Disk { top: top.map_err(failed("opening", &path))?, layers: vec![layer] };
+        let namespace = network.namespace().map_err(super::network_error)?;
+        let process = launch(
+            &self.qemu,
+            Launch {
+                name: instance.as_str(),
+                shape: shape.machine(),
+                memory: &SealedMemory::zeroed(shape.memory_mib).map_err(super::qemu_error)?,
+                disk,
+                tap: network.open_tap().map_err(super::network_error)?,
+                begin: Begin::Boot {
+                    kernel: &dir.join("vmlinuz"),
+                    initrd: &dir.join("initrd"),
+                    cmdline: KERNEL_CMDLINE,
+                },
+                uid: network.uid(),
+                namespace: namespace.as_fd(),
+                dir,
+            },
+        )
+        .map_err(super::qemu_error)?;
+        let running = Running::new(process, dir.to_owned());
+        let saved = save(&running, shape, dir).await;
+        let ended = running.process.kill().await.map_err(super::qemu_error);
+        saved.and(ended)
+    }
+}
+
+/// Lets a machine boot, settle and write what makes up the template.
+async fn save(running: &Running, shape: Shape, dir: &Path) -> Result<(), VmError> {
+    let mut qmp = running.qmp().await?;
+    qmp.resume().await.map_err(super::qemu_error)?;
+    let grow_root = shape.disk_mib > MIN_DISK_MIB;
+    running.greet(identity(None, "freestyle", grow_root), BOOT_LIMIT).await?;
+    let guest = running.guest().await?;
+    // A unit that failed does not matter here; that all have been tried does.
+    run(&guest, "systemctl is-system-running --wait || true").await?;
+    warm_up(&guest).await?;
+    run(&guest, "sync").await?;
+    wait_until_quiet(running).await;
+    warm_up(&guest).await?;
+    drop(guest);
+    running.disconnect().await;
+
+    qmp.pause().await.map_err(super::qemu_error)?;
+    let devices = dir.join("devices");
+    let file = File::create(&devices).map_err(failed("creating", &devices))?;
+    qmp.save_devices(file.as_fd()).await.map_err(super::qemu_error)?;
+    file.sync_all().map_err(failed("syncing", &devices))?;
+    let memory = dir.join("memory");
+    let pid = running.process.pid();
+    super::blocking(move || {
+        memory::save(pid, shape.memory_mib, &memory).map_err(super::qemu_error)
+    })
+    .await?;
+    qmp.quit().await.map_err(super::qemu_error)?;
+    running.process.exited().await;
+    let disk = dir.join("disk.qcow2");
+    File::open(&disk).and_then(|file| file.sync_all()).map_err(failed("syncing", &disk))
+}
+
+/// Runs what first users run, so that its pages and translations are there.
+pub(crate) async fn warm_up(guest: &AgentConnection) -> Result<(), VmError> {
+    for command in ["true", "echo warm | cat", "ls / >/dev/null; id; uname -a; env"] {
+        run(guest, command).await?;
+    }
+    guest.write_file(None, "/run/freestyle/warm", &[b'x'; 4096]).await.map_err(call_failed)?;
+    guest.read_path(None, "/run/freestyle/warm", 1 << 20).await.map_err(call_failed)?;
+    run(guest, "rm /run/freestyle/warm").await
+}
+
+async fn run(guest: &AgentConnection, command: &str) -> Result<(), VmError> {
+    let request = ExecRequest {
+        command: command.to_owned(),
+        user: None,
+        timeout: Some(BOOT_LIMIT),
+        max_output: 1 << 20,
+    };
+    let outcome = guest.exec(request).await.map_err(call_failed)?;
+    if outcome.end == ExecEnd::Exited(0) {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&outcome.stderr).into_owned();
+    Err(VmError::Internal(format!("preparing the guest: {command}: {:?} {text}", outcome.end)))
+}
+
+fn call_failed(error: freestyle_guest_protocol::CallError) -> VmError {
+    match error {
+        freestyle_guest_protocol::CallError::Link(link) => unreachable(link),
+        other => VmError::Internal(format!("preparing the guest: {other}")),
+    }
+}
+
+/// Waits until the guest has nothing to do, or for a bounded time.
+async fn wait_until_quiet(running: &Running) {
+    let window = Duration::from_secs(1);
+    let mut quiet = 0;
+    let mut before = running.process.cpu_time();
+    for _ in 0..MAX_WINDOWS {
+        tokio::time::sleep(window).await;
+        let now = running.process.cpu_time();
+        let used = now.unwrap_or_default().saturating_sub(before.unwrap_or_default());
+        before = now;
+        quiet = if used.as_secs_f64() < QUIET_CPU { quiet + 1 } else { 0 };
+        if quiet == QUIET_WINDOWS {
+            return;
+        }
+    }
+    tracing::warn!("the guest did not become quiet; its clones will be slower at first");
+}
+
+/// Names everything that device state and memory depend on.
+fn key(fits: &Fits) -> Result<String, VmError> {
+    let inputs = serde_json::to_vec(fits).map_err(|error| VmError::Internal(error.to_string()))?;
+    Ok(Sha256::digest(inputs).iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn sizes(dir: &Path) -> Result<Vec<(String, u64)>, VmError> {
+    let size = |name: &str| {
+        let path = dir.join(name);
+        let found = fs::metadata(&path).map_err(failed("reading", &path))?;
+        Ok((name.to_owned(), found.len()))
+    };
+    FILES.into_iter().map(size).collect()
+}
+
+/// Whether `dir` holds a template that fits and has all of its files.
+fn is_complete(dir: &Path, fits: &Fits) -> bool {
+    let Ok(manifest) = read_json::<TemplateManifest>(&dir.join("manifest.json")) else {
+        return false;
+    };
+    let complete = sizes(dir).is_ok_and(|sizes| sizes == manifest.sizes);
+    if !complete || manifest.fits != *fits {
+        tracing::warn!(?dir, "a damaged snapshot of the base image is made again");
+    }
+    complete && manifest.fits == *fits
+}
+
+/// Loads a complete template; what VMs stand on becomes part of the data directory.
+fn load(files: &Files, dir: &Path) -> Result<Template, VmError> {
+    let manifest: TemplateManifest = read_json(&dir.join("manifest.json"))?;
+    let id = manifest.id;
+    let top = LayerName { file: format!("{id}.qcow2"), qcow2: true };
+    let base = LayerName { file: format!("{id}.raw"), qcow2: false };
+    files.keep_layer(&dir.join("base.raw"), &base.file)?;
+    files.keep_layer(&dir.join("disk.qcow2"), &top.file)?;
+    files.keep_layer(&dir.join("vmlinuz"), &format!("{id}.vmlinuz"))?;
+    files.keep_layer(&dir.join("initrd"), &format!("{id}.initrd"))?;
+    let memory = SealedMemory::load(&dir.join("memory")).map_err(super::qemu_error)?;
+    Ok(Template {
+        id,
+        memory,
+        devices: dir.join("devices"),
+        layers: vec![top, base],
+        disk_mib: manifest.fits.disk_mib,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_of_any_size_share_two_templates() {
+        let shape = |disk_mib| Shape::of(Sizing { disk_mib, ..DEFAULT_SIZING }).disk_mib;
+        assert_eq!(shape(20 << 10), 20 << 10);
+        assert_eq!(shape(80 << 10), 20 << 10);
+        assert_eq!(shape(10 << 10), 4 << 10);
+        assert_eq!(shape(4 << 10), 4 << 10);
+    }
+
+    #[test]
+    fn the_least_recently_used_template_makes_room() {
+        let mut loaded = Loaded::default();
+        let shape = |vcpus| Shape { vcpus, memory_mib: 1024, disk_mib: 4096 };
+        for vcpus in 1..=4 {
+            loaded.cell(shape(vcpus));
+        }
+        loaded.cell(shape(1));
+        loaded.cell(shape(5));
+        assert!(loaded.cells.contains_key(&shape(1)));
+        assert!(!loaded.cells.contains_key(&shape(2)));
+        assert_eq!(loaded.cells.len(), MAX_LOADED);
+    }
+}
