@@ -1,0 +1,43 @@
+# Runs inside the guest's directory tree, after its files are in place (`sh -eu`).
+
+# Nothing that clones must not share.
+rm -f /etc/ssh/ssh_host_*
+rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id
+# Empty, not absent: absent is a "first boot", which presets every unit anew. systemd fills it in.
+: >/etc/machine-id
+
+if ls /usr/local/share/ca-certificates/*.crt >/dev/null 2>&1; then
+    update-ca-certificates
+fi
+
+# The host boots its copy of this kernel with an initrd of its own, so a guest has no use for one
+# and need not spend minutes on a new one at every upgrade.
+rm -f /boot/initrd.img* /initrd.img*
+sed -i 's/^update_initramfs=.*/update_initramfs=no/' /etc/initramfs-tools/update-initramfs.conf
+apt-mark hold linux-image-amd64
+
+export SYSTEMD_OFFLINE=1
+systemctl enable freestyle-agent.service systemd-networkd.service ssh.socket
+# sshd starts with the first connection; the network never changes behind our back.
+systemctl disable ssh.service systemd-networkd-wait-online.service systemd-network-generator.service
+# Timers that would wake every idle clone, or set an apt run off at boot.
+systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer
+systemctl mask systemd-tmpfiles-clean.timer
+# No login on a console nobody sees.
+systemctl disable getty@tty1.service
+systemctl mask getty-static.service getty@.service serial-getty@.service
+# /tmp on the disk: in memory it would be copied with every snapshot.
+systemctl mask tmp.mount
+
+# Generators look for what a VM from this image does not have; each is a process at every boot.
+mkdir -p /etc/systemd/system-generators
+for generator in getty gpt-auto hibernate-resume ssh system-update tpm2; do
+    ln -s /dev/null "/etc/systemd/system-generators/systemd-$generator-generator"
+done
+
+find /var/log -type f -delete
+rm -rf /var/cache/apt/*.bin /var/cache/debconf/*-old /var/lib/dpkg/*-old
+
+# Says that /etc and /var belong to this /usr: no ldconfig, hwdb or catalogue update at boot.
+touch -r /usr /etc/.updated /var/.updated
