@@ -1,0 +1,266 @@
+//! The one table from what went wrong to HTTP status, error code and extra fields (protocol
+//! sections 3 and 21).
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use freestyle_client::wire::ErrorBody;
+use freestyle_vm::VmError;
+use serde_json::{Map, Value};
+
+macro_rules! codes {
+    ($($name:ident $status:literal $text:literal)*) => {
+        /// Every error code this server sends. The SDK knows each of them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Code { $($name),* }
+
+        impl Code {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+
+            pub(crate) fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),* }
+            }
+
+            pub(crate) fn status(self) -> StatusCode {
+                let status: u16 = match self { $(Self::$name => $status),* };
+                StatusCode::from_u16(status).expect("the table holds valid statuses")
+            }
+        }
+    };
+}
+
+codes! {
+    UnauthorizedError           401 "UNAUTHORIZED_ERROR"
+    NotFound                    404 "NOT_FOUND"
+    BadRequest                  400 "BAD_REQUEST"
+    InternalError               500 "INTERNAL_ERROR"
+    DatabaseError               500 "DATABASE_ERROR"
+    InvalidVmId                 400 "INVALID_VM_ID"
+    VmNotFound                  404 "VM_NOT_FOUND"
+    VmNotFoundInFs              406 "VM_NOT_FOUND_IN_FS"
+    VmNotRunning                400 "VM_NOT_RUNNING"
+    VmDeleted                   410 "VM_DELETED"
+    VmOperationDenied           409 "VM_OPERATION_DENIED_DURING_TRANSACTION"
+    VmStartTimeout              504 "VM_START_TIMEOUT"
+    VmExitDuringStart           500 "VM_EXIT_DURING_START"
+    VmSetupFailed               500 "VM_SETUP_FAILED"
+    VmNonResponsive             500 "RESUMED_VM_NON_RESPONSIVE"
+    NoCapacity                  503 "NO_LOCAL_STORAGE_CAPACITY"
+    CreateVmBadRequest          400 "CREATE_VM_BAD_REQUEST"
+    CreateVmVcpuNotPowerOfTwo   400 "CREATE_VM_VCPU_NOT_POWER_OF_TWO"
+    CreateVmVcpuOutOfRange      400 "CREATE_VM_VCPU_OUT_OF_RANGE"
+    CreateVmMemNotPowerOfTwo    400 "CREATE_VM_MEM_NOT_POWER_OF_TWO"
+    CreateVmMemOutOfRange       400 "CREATE_VM_MEM_OUT_OF_RANGE"
+    CreateVmRootfsOutOfRange    400 "CREATE_VM_ROOTFS_OUT_OF_RANGE"
+    ConflictingSpecSources      400 "CONFLICTING_SPEC_SOURCES_ERROR"
+    NonLeafLayerField           400 "NON_LEAF_LAYER_FIELD_ERROR"
+    CreateSnapshotBadRequest    400 "CREATE_SNAPSHOT_BAD_REQUEST"
+    InvalidSnapshotId           400 "INVALID_SNAPSHOT_ID"
+    SnapshotNotFound            404 "SNAPSHOT_NOT_FOUND"
+    ExecTimedOut                408 "EXEC_TIMED_OUT"
+    FilesBadRequest             400 "FILES_BAD_REQUEST"
+    FileNotFound                404 "FILE_NOT_FOUND"
+}
+
+/// A failure as it goes to the client.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ApiError {
+    code: Code,
+    status: StatusCode,
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl ApiError {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, status: code.status(), message: message.into(), fields: Map::new() }
+    }
+
+    /// Adds a field that belongs to the code.
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// Replaces the code's own status, which means nothing to the SDK.
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The text on the wire.
+    pub(crate) fn into_body(self) -> ErrorBody {
+        let code = self.code.as_str();
+        ErrorBody {
+            code: code.to_owned(),
+            error: code.to_owned(),
+            message: self.message,
+            fields: self.fields,
+        }
+    }
+
+    /// A failure whose cause is not the client's business. The cause goes to the log, next to the
+    /// trace id that the client gets.
+    pub(crate) fn internal(code: Code, cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(code = code.as_str(), %cause, "request failed");
+        Self::new(code, "the server failed; its log has the cause under this request's trace id")
+    }
+
+    /// What the VM service reports. A malformed request has a code of its own in each family.
+    pub(crate) fn from_vm(error: VmError, bad_request: Code) -> Self {
+        let message = error.to_string();
+        match error {
+            VmError::NotFound(vm) => Self::new(Code::VmNotFound, message).with("vmId", vm.as_str()),
+            VmError::Lost(vm) => Self::new(Code::VmNotFoundInFs, message).with("vmId", vm.as_str()),
+            VmError::NotRunning(vm) => {
+                Self::new(Code::VmNotRunning, message).with("vmId", vm.as_str())
+            }
+            VmError::Busy { vm, operation } => Self::new(Code::VmOperationDenied, message)
+                .with("vmId", vm.as_str())
+                .with("transactionId", operation.as_str()),
+            VmError::Interrupted(_) => Self::new(Code::VmDeleted, message),
+            VmError::SnapshotNotFound(snapshot) => Self::snapshot_not_found(snapshot.as_str()),
+            VmError::BadRequest(_)
+            | VmError::UnknownUser { .. }
+            | VmError::OutputTooLarge { .. } => Self::new(bad_request, message),
+            VmError::VcpuNotPowerOfTwo { got } => {
+                Self::new(Code::CreateVmVcpuNotPowerOfTwo, message).with("got", got)
+            }
+            VmError::VcpuOutOfRange { got, max } => {
+                Self::new(Code::CreateVmVcpuOutOfRange, message).with("got", got).with("max", max)
+            }
+            VmError::MemoryNotPowerOfTwo { got } => {
+                Self::new(Code::CreateVmMemNotPowerOfTwo, message).with("got", got)
+            }
+            VmError::MemoryOutOfRange { got, min, max } => {
+                Self::out_of_range(Code::CreateVmMemOutOfRange, message, got.into(), min, max)
+            }
+            VmError::DiskOutOfRange { got, min, max } => {
+                Self::out_of_range(Code::CreateVmRootfsOutOfRange, message, got.into(), min, max)
+            }
+            VmError::StartTimeout { .. } => Self::new(Code::VmStartTimeout, message),
+            VmError::ExitDuringStart { .. } => Self::new(Code::VmExitDuringStart, message),
+            VmError::SetupFailed { reason } => {
+                Self::new(Code::VmSetupFailed, message).with("failedReason", reason)
+            }
+            VmError::NoCapacity(_) => Self::new(Code::NoCapacity, message),
+            VmError::ExecTimedOut { timeout, stdout, stderr } => {
+                let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                Self::new(Code::ExecTimedOut, message)
+                    .with("timeoutMs", timeout_ms)
+                    .with("stdout", String::from_utf8_lossy(&stdout))
+                    .with("stderr", String::from_utf8_lossy(&stderr))
+            }
+            VmError::FileNotFound { path } => {
+                Self::new(Code::FileNotFound, message).with("path", path)
+            }
+            VmError::File(_) => Self::new(Code::FilesBadRequest, message),
+            VmError::GuestUnreachable(_) => {
+                tracing::warn!(%message, "guest unreachable");
+                Self::new(Code::VmNonResponsive, message)
+            }
+            VmError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
+            VmError::Internal(cause) => Self::internal(Code::InternalError, &cause),
+        }
+    }
+
+    pub(crate) fn snapshot_not_found(snapshot: &str) -> Self {
+        Self::new(Code::SnapshotNotFound, format!("there is no snapshot {snapshot}"))
+            .with("snapshotId", snapshot)
+    }
+
+    /// A size with its bounds, all in MiB.
+    pub(crate) fn out_of_range(
+        code: Code,
+        message: String,
+        got: Value,
+        min: u64,
+        max: u64,
+    ) -> Self {
+        Self::new(code, message).with("got", got).with("min", min).with("max", max)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = (status, Json(self.into_body())).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+/// The beginning of a text that a client sent, for a message that quotes it.
+pub(crate) fn excerpt(text: &str) -> String {
+    cut(text, 100)
+}
+
+/// At most the first `max_chars` characters of a text.
+pub(crate) fn cut(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn body(error: VmError) -> Value {
+        serde_json::to_value(ApiError::from_vm(error, Code::BadRequest).into_body()).unwrap()
+    }
+
+    #[test]
+    fn a_failure_has_its_code_twice_and_its_fields_beside_it() {
+        let vm: freestyle_store::VmId = "abcdefghij0123456789".parse().unwrap();
+        assert_eq!(
+            body(VmError::NotFound(vm)),
+            serde_json::json!({
+                "code": "VM_NOT_FOUND",
+                "error": "VM_NOT_FOUND",
+                "message": "there is no VM abcdefghij0123456789",
+                "vmId": "abcdefghij0123456789",
+            }),
+        );
+    }
+
+    #[test]
+    fn a_timeout_carries_what_was_printed() {
+        let error = VmError::ExecTimedOut {
+            timeout: Duration::from_millis(1500),
+            stdout: b"half\xff".to_vec(),
+            stderr: Vec::new(),
+        };
+        let body = body(error);
+        assert_eq!(body["timeoutMs"], 1500);
+        assert_eq!(body["stdout"], "half\u{fffd}");
+        assert_eq!(body["stderr"], "");
+    }
+
+    #[test]
+    fn internal_causes_stay_on_the_host() {
+        let body = body(VmError::Internal("open /srv/secret: denied".into()));
+        assert_eq!(body["code"], "INTERNAL_ERROR");
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn codes_and_statuses_are_those_of_the_contract() {
+        let contract: Value = serde_json::from_str(include_str!("../tests/contract.json")).unwrap();
+        for code in Code::ALL {
+            let documented = &contract["x-error-codes"][code.as_str()]["status"];
+            assert_eq!(*documented, code.status().as_u16(), "{}", code.as_str());
+        }
+    }
+}

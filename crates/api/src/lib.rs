@@ -1,0 +1,94 @@
+//! The HTTP API: decode, authorise, call one service function, encode.
+//!
+//! Owns: routes, the table of error codes ([`error`](self) is private; the codes are in the
+//! published document), request limits, the OpenAPI document, and how connections are served.
+//! Does not own: any decision about a VM (`freestyle-vm`), anything that is stored
+//! (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for both
+//! sides).
+//!
+//! One module per documented family: [`auth`], [`vms`]. Endpoints of the contract that this version
+//! does not have answer a typed error from one table, [`not_available`].
+//!
+//! # Invariants
+//!
+//! * Every response is JSON and carries the trace id header; every failure has a documented code,
+//!   because the SDK repeats a create for ever when it meets another one (protocol section 3).
+//! * A handler takes [`Account`](authenticate::Account) first, so nothing of a request's body is
+//!   read before its credential was checked.
+//! * Nothing is read without a limit on its size and its time.
+//! * A call that may be slow starts its response early: see [`long_call`].
+
+mod auth;
+mod authenticate;
+mod body;
+mod error;
+mod long_call;
+mod not_available;
+mod openapi;
+mod path;
+mod server;
+mod timestamp;
+mod trace;
+mod vms;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::{Method, StatusCode, Uri};
+use axum::middleware;
+use axum::routing::get;
+use freestyle_store::Store;
+use freestyle_vm::VmService;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::body::Bodies;
+use crate::error::{ApiError, Code, excerpt};
+
+pub use openapi::document;
+pub use server::serve;
+
+/// The services behind the API.
+#[derive(Clone)]
+pub struct ApiState {
+    /// Creates VMs and acts on them.
+    pub vms: VmService,
+    /// Knows accounts and API keys.
+    pub store: Store,
+}
+
+/// What handlers share.
+#[derive(Clone)]
+struct App {
+    vms: VmService,
+    store: Store,
+    bodies: Arc<Bodies>,
+}
+
+/// The whole API as one service, the published document at `/openapi.json` included.
+pub fn router(state: ApiState) -> Router {
+    let ApiState { vms, store } = state;
+    let app = App { vms, store, bodies: Arc::new(Bodies::new()) };
+    let (documented, _) = documented_routes().split_for_parts();
+    documented
+        .merge(vms::courtesy_routes())
+        .merge(not_available::routes())
+        .route("/openapi.json", get(openapi::serve_document))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(trace::trace))
+        .with_state(app)
+}
+
+/// The routes and their documentation, which therefore cannot differ.
+fn documented_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::preamble()).merge(auth::routes()).merge(vms::routes())
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::new(Code::NotFound, format!("there is no {method} {}", excerpt(uri.path())))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{} does not take {method}", excerpt(uri.path()));
+    ApiError::new(Code::BadRequest, message).with_status(StatusCode::METHOD_NOT_ALLOWED)
+}

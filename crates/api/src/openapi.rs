@@ -1,0 +1,48 @@
+//! The published OpenAPI document, generated from the routes.
+
+use std::sync::LazyLock;
+
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Components, OpenApi as Document};
+
+use crate::documented_routes;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Freestyle", description = "Linux microVMs for running code you did not write."),
+    servers((url = "/")),
+    security(("ApiKeyBearer" = [])),
+    tags(
+        (name = "auth", description = "Who a credential belongs to"),
+        (name = "vms", description = "Creating virtual machines and working in them"),
+    ),
+)]
+struct Preamble;
+
+/// The document without any route.
+pub(crate) fn preamble() -> Document {
+    let mut document = Preamble::openapi();
+    let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
+    document
+        .components
+        .get_or_insert_with(Components::new)
+        .add_security_scheme("ApiKeyBearer", key);
+    document
+}
+
+/// The document, as indented JSON with a line break at its end.
+pub fn document() -> String {
+    let document = documented_routes().into_openapi();
+    let mut text = document.to_pretty_json().expect("the document has string keys only");
+    text.push('\n');
+    text
+}
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(document);
+
+pub(crate) async fn serve_document() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str())
+}

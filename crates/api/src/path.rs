@@ -1,0 +1,127 @@
+//! Path parameters, taken from the path as it was sent: the SDK percent-encodes each parameter as
+//! one segment (protocol section 1), and a bad escape must be refused, not guessed at.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use freestyle_store::VmId;
+use percent_encoding::percent_decode_str;
+
+use crate::error::{ApiError, Code, excerpt};
+
+/// Linux takes no longer one.
+const MAX_FILE_PATH_BYTES: usize = 4096;
+const VM_ID_CHARS: usize = 20;
+/// Ids of the first VMs were this short; they mean the id padded with zeros (protocol section 5).
+const MIN_VM_ID_CHARS: usize = 5;
+
+/// `{vm_id}` of `/v1/vms/{vm_id}/...`.
+#[derive(Debug)]
+pub(crate) struct VmPath(pub(crate) VmId);
+
+impl<S: Sync> FromRequestParts<S> for VmPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(3).unwrap_or_default();
+        parse_vm_id(segment).map(Self)
+    }
+}
+
+/// `{filepath}` of `/v1/vms/{vm_id}/files/{filepath}`, and everything behind it.
+#[derive(Debug)]
+pub(crate) struct FilePath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for FilePath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let rest = parts.uri.path().splitn(6, '/').nth(5).unwrap_or_default();
+        parse_file_path(rest).map(Self)
+    }
+}
+
+fn parse_vm_id(segment: &str) -> Result<VmId, ApiError> {
+    let invalid = |details: String| {
+        let vm = excerpt(segment);
+        ApiError::new(Code::InvalidVmId, format!("{vm:?} is not the id of a VM: {details}"))
+            .with("vmId", vm)
+            .with("details", details)
+    };
+    let text = decode(segment).map_err(|reason| invalid(reason.to_owned()))?;
+    let padded = match text.len() {
+        MIN_VM_ID_CHARS..VM_ID_CHARS => format!("{text:0<VM_ID_CHARS$}"),
+        _ => text,
+    };
+    padded.parse().map_err(|error: freestyle_store::ParseIdError| invalid(error.to_string()))
+}
+
+fn parse_file_path(rest: &str) -> Result<String, ApiError> {
+    let bad =
+        |reason: &str| ApiError::new(Code::FilesBadRequest, format!("bad file path: {reason}"));
+    let path = decode(rest).map_err(bad)?;
+    if path.is_empty() {
+        return Err(bad("it is empty"));
+    }
+    if path.len() > MAX_FILE_PATH_BYTES {
+        return Err(bad("it is longer than 4096 bytes"));
+    }
+    if path.contains('\0') {
+        return Err(bad("it holds a NUL byte"));
+    }
+    Ok(path)
+}
+
+/// Percent-decodes strictly.
+fn decode(text: &str) -> Result<String, &'static str> {
+    let escapes_are_whole = text.split('%').skip(1).all(|after| {
+        let mut digits = after.bytes().take(2);
+        digits.len() == 2 && digits.all(|digit| digit.is_ascii_hexdigit())
+    });
+    if !escapes_are_whole {
+        return Err("a percent sign is not followed by two hexadecimal digits");
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| "it is not valid UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vm_ids_are_20_characters_or_padded_to_that() {
+        let id = |text| parse_vm_id(text).map(String::from);
+        assert_eq!(id("abcdefghij0123456789").unwrap(), "abcdefghij0123456789");
+        assert_eq!(id("abcde").unwrap(), "abcde000000000000000");
+        assert_eq!(id("%61bcde").unwrap(), "abcde000000000000000");
+        for bad in [
+            "",
+            "abcd",
+            "ABCDEFGHIJ0123456789",
+            "abcdefghij01234567890",
+            "a/b",
+            "%2e%2e",
+            "%zz",
+            "\u{e9}bcdef",
+        ] {
+            let error = parse_vm_id(bad).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidVmId, "{bad}");
+            let body = error.into_body();
+            assert!(body.fields.contains_key("vmId") && body.fields.contains_key("details"));
+        }
+    }
+
+    #[test]
+    fn file_paths_are_decoded_once_and_strictly() {
+        assert_eq!(parse_file_path("%2Fsrv%2Fa%20b").unwrap(), "/srv/a b");
+        assert_eq!(parse_file_path("a%2Fb").unwrap(), "a/b");
+        assert_eq!(parse_file_path("srv/a").unwrap(), "srv/a");
+        assert_eq!(parse_file_path("/srv/a").unwrap(), "/srv/a");
+        assert_eq!(parse_file_path("100%25").unwrap(), "100%");
+        assert_eq!(parse_file_path("%2525").unwrap(), "%25");
+        assert_eq!(parse_file_path("a+b").unwrap(), "a+b");
+        for bad in ["", "%", "%2", "%zz", "%+1", "%ff", "a%00b", &"a".repeat(4097)] {
+            assert_eq!(parse_file_path(bad).unwrap_err().code(), Code::FilesBadRequest, "{bad}");
+        }
+    }
+}

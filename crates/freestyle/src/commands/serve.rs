@@ -1,0 +1,169 @@
+//! `freestyle serve`: puts the services together, says how to reach them, and ends in good order.
+//! VMs run on when it ends; the next start finds them.
+
+mod first_start;
+mod lock;
+mod ready;
+
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use freestyle_api::ApiState;
+use freestyle_store::Store;
+use freestyle_vm::{VmService, VmServiceConfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Config, Options};
+use crate::environment::Environment;
+use crate::error::CliError;
+
+use self::lock::DataDirLock;
+use self::ready::Ready;
+
+/// Options of `freestyle serve`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each option is also a key of freestyle.toml (data-dir = \"...\") and a variable
+(FREESTYLE_DATA_DIR). A flag beats the variable, the variable beats the file.
+
+Examples:
+  freestyle serve
+  freestyle serve --data-dir /srv/freestyle --api-listen 0.0.0.0:8080")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    options: Options,
+    /// Configuration file [default: freestyle.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
+    let config = Config::load(args.options, environment, args.config.as_deref())?;
+    start_logging(environment)?;
+    // Signals are caught from here on: a start that is interrupted ends like any other.
+    let shutdown = shutdown_signal()?;
+
+    let _lock = DataDirLock::acquire(&config.data_dir)?;
+    let store = Store::open(&config.metadata_file()).await?;
+    let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
+    let listener = bind(config.api_listen, "--api-listen").await?;
+    let address = listener.local_addr()?;
+
+    tokio::pin!(shutdown);
+    let vms = tokio::select! {
+        vms = compose(&config, &store) => vms?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let ready = Ready::new(api_url(address), admin_key.secret());
+    if let Some(file) = &config.ready_file {
+        ready.write(file)?;
+    }
+    say_how_to_use(&ready, &admin_key)?;
+    info!(%address, "ready");
+
+    freestyle_api::serve(
+        listener,
+        freestyle_api::router(ApiState { vms, store: store.clone() }),
+        shutdown,
+    )
+    .await;
+    info!("shutting down; VMs run on");
+    store.close().await;
+    Ok(())
+}
+
+/// The services, started in the order in which they need each other.
+async fn compose(config: &Config, store: &Store) -> Result<VmService, CliError> {
+    let vms = VmServiceConfig {
+        data_dir: config.data_dir.clone(),
+        cache_dir: config.cache_dir.clone(),
+        qemu: config.qemu.clone(),
+    };
+    VmService::open(vms, store.clone()).await.map_err(|error| {
+        CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
+    })
+}
+
+fn start_logging(environment: &Environment) -> Result<(), CliError> {
+    let filter = environment.get("FREESTYLE_LOG")?.unwrap_or_else(|| "info".to_owned());
+    let filter = EnvFilter::try_new(&filter)
+        .map_err(|error| CliError::new(format!("FREESTYLE_LOG={filter}: {error}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    Ok(())
+}
+
+/// Resolves when the process is asked to end.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, CliError> {
+    let failed = |error: io::Error| CliError::new(format!("cannot wait for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        CliError::with_hint(
+            format!("cannot listen on {address}: {error}"),
+            format!("{flag} takes another address; port 0 is any free port"),
+        )
+    })
+}
+
+/// How to reach a listener from this host.
+fn api_url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+fn say_how_to_use(ready: &Ready, key: &first_start::AdminKey) -> Result<(), CliError> {
+    let url = ready.api_url();
+    let mut stderr = io::stderr().lock();
+    if let first_start::AdminKey::Created { secret, file } = key {
+        writeln!(
+            stderr,
+            "\nThis is the first start: account \"default\" has been made, with an API key, which is \
+             also kept in {file}.\n\n  \
+             export FREESTYLE_API_URL={url}\n  \
+             export FREESTYLE_API_KEY={secret}\n  \
+             freestyle vm create --exec 'uname -a'\n",
+            file = file.display(),
+        )?;
+    }
+    Ok(writeln!(stderr, "The API answers at {url}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_for_all_interfaces_is_reached_through_loopback() {
+        assert_eq!(api_url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+        assert_eq!(api_url("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(api_url("192.0.2.1:80".parse().unwrap()), "http://192.0.2.1:80");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_flag() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), "--api-listen").await.unwrap();
+        let address = first.local_addr().unwrap();
+        let report = bind(address, "--api-listen").await.unwrap_err().report();
+        assert!(
+            report.contains(&address.to_string()) && report.contains("--api-listen"),
+            "{report}"
+        );
+    }
+}

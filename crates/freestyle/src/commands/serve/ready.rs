@@ -1,0 +1,91 @@
+//! The ready file: written when everything answers, read by scripts that started the server.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::Serialize;
+use tempfile::NamedTempFile;
+
+use crate::error::CliError;
+
+/// How to reach the server. What this version does not have is `null`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ready {
+    api_url: String,
+    git_url: Option<String>,
+    ssh_address: Option<String>,
+    edge_http_url: Option<String>,
+    edge_https_url: Option<String>,
+    wireguard_endpoint: Option<String>,
+    api_key: Option<String>,
+    ca_certificate: Option<String>,
+    preview_domains: Vec<String>,
+}
+
+impl Ready {
+    pub(super) fn new(api_url: String, api_key: Option<&str>) -> Self {
+        Self {
+            api_url,
+            git_url: None,
+            ssh_address: None,
+            edge_http_url: None,
+            edge_https_url: None,
+            wireguard_endpoint: None,
+            api_key: api_key.map(str::to_owned),
+            ca_certificate: None,
+            preview_domains: Vec::new(),
+        }
+    }
+
+    pub(super) fn api_url(&self) -> &str {
+        &self.api_url
+    }
+
+    /// Puts the file in place whole, mode 0600: it holds the key, and whoever waits for it reads it
+    /// at once.
+    pub(super) fn write(&self, file: &Path) -> Result<(), CliError> {
+        let failed = |error: io::Error| {
+            CliError::new(format!("cannot write the ready file {}: {error}", file.display()))
+        };
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let mut temporary =
+            NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
+        writeln!(temporary, "{text}").map_err(failed)?;
+        temporary.persist(file).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn the_file_has_every_key_and_is_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ready.json");
+        Ready::new("http://127.0.0.1:1".into(), Some("fs_x")).write(&file).unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert_eq!(
+            written,
+            json!({
+                "apiUrl": "http://127.0.0.1:1",
+                "gitUrl": null,
+                "sshAddress": null,
+                "edgeHttpUrl": null,
+                "edgeHttpsUrl": null,
+                "wireguardEndpoint": null,
+                "apiKey": "fs_x",
+                "caCertificate": null,
+                "previewDomains": [],
+            }),
+        );
+    }
+}

@@ -1,0 +1,82 @@
+//! How a command fails, in words for a person.
+
+use std::io;
+use std::process::ExitCode;
+
+use freestyle_client::{ApiFailure, ClientError};
+use freestyle_store::StoreError;
+
+/// Exit code of a command that ran over its time, as `timeout(1)` has it.
+const TIMED_OUT: u8 = 124;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// In the command's own words, with what to do about it.
+    #[error("{message}")]
+    Failed { message: String, hint: Option<String> },
+    /// The server refused or could not be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The metadata of this host could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Standard output or standard error is closed or full.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Failed { message: message.into(), hint: Some(hint.into()) }
+    }
+
+    /// What goes to standard error.
+    pub(crate) fn report(&self) -> String {
+        let mut text = format!("error: {self}\n");
+        if let Some(hint) = self.hint() {
+            text.push_str(&format!("hint: {hint}\n"));
+        }
+        if let Self::Client(ClientError::Api(failure)) = self
+            && let Some(trace_id) = &failure.trace_id
+        {
+            text.push_str(&format!("trace id: {trace_id}\n"));
+        }
+        text
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Client(error) if error.code() == Some("EXEC_TIMED_OUT") => TIMED_OUT.into(),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
+    fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Failed { hint, .. } => hint.as_deref(),
+            Self::Client(ClientError::Unreachable { .. }) => Some(
+                "is `freestyle serve` running? FREESTYLE_API_URL says where, \
+                 http://127.0.0.1:8080 where it is not set",
+            ),
+            Self::Client(ClientError::Api(failure)) => api_hint(failure),
+            _ => None,
+        }
+    }
+}
+
+fn api_hint(failure: &ApiFailure) -> Option<&'static str> {
+    match failure.code.as_str() {
+        "UNAUTHORIZED_ERROR" => Some(
+            "check FREESTYLE_API_KEY; on the server's host, `freestyle admin key create` makes a key",
+        ),
+        "VM_NOT_FOUND" => Some("`freestyle vm list` shows the VMs of your account"),
+        "VM_OPERATION_DENIED_DURING_TRANSACTION" => Some("try again in a moment"),
+        "INTERNAL_ERROR" | "DATABASE_ERROR" => Some("the server's log tells more"),
+        _ => None,
+    }
+}
