@@ -1,0 +1,115 @@
+//! The real system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use freestyle_guest_protocol::message::Entropy;
+use rustix::fs::{major, minor};
+use rustix::system::RebootCommand;
+use rustix::time::{ClockId, Timespec};
+
+use crate::identity::{Generation, Machine, hex};
+use crate::{exec, sys};
+
+const GENERATION: &str = "/run/freestyle/generation";
+/// In the same directory, for an atomic replacement.
+const NEXT_GENERATION: &str = "/run/freestyle/.generation";
+const SECTOR: u64 = 512;
+const NANOS: u64 = 1_000_000_000;
+
+/// The Linux system the agent runs on. Needs root.
+#[derive(Debug)]
+pub struct LinuxMachine;
+
+impl Machine for LinuxMachine {
+    fn generation(&self) -> Option<Generation> {
+        let text = fs::read_to_string(GENERATION).ok()?;
+        let number = u128::from_str_radix(text.trim_end(), 16).ok()?;
+        Some(number.to_be_bytes())
+    }
+
+    fn boot_id(&self) -> String {
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim_end().to_owned()
+    }
+
+    fn clock(&self) -> u64 {
+        let now = rustix::time::clock_gettime(ClockId::Realtime);
+        let (seconds, nanos) =
+            (now.tv_sec.max(0).unsigned_abs(), now.tv_nsec.max(0).unsigned_abs());
+        seconds.saturating_mul(NANOS).saturating_add(nanos)
+    }
+
+    fn set_clock(&self, unix_nanos: u64) -> io::Result<()> {
+        // A u64 of nanoseconds is far fewer seconds than an i64 holds.
+        let tv_sec = (unix_nanos / NANOS).cast_signed();
+        let tv_nsec = (unix_nanos % NANOS).cast_signed();
+        rustix::time::clock_settime(ClockId::Realtime, Timespec { tv_sec, tv_nsec })?;
+        Ok(())
+    }
+
+    fn add_entropy(&self, entropy: &Entropy) -> io::Result<()> {
+        let random = OpenOptions::new().write(true).open("/dev/urandom")?;
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(entropy.as_bytes());
+        sys::add_entropy(&random, bytes)?;
+        sys::reseed(&random)
+    }
+
+    fn set_hostname(&self, hostname: &str) -> io::Result<()> {
+        rustix::system::sethostname(hostname.as_bytes())?;
+        overwrite("/etc/hostname", &format!("{hostname}\n"))
+    }
+
+    fn set_machine_id(&self, machine_id: &str) -> io::Result<()> {
+        overwrite("/etc/machine-id", &format!("{machine_id}\n"))
+    }
+
+    fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
+        if let Some(directory) = Path::new(GENERATION).parent() {
+            fs::create_dir_all(directory)?;
+        }
+        fs::write(NEXT_GENERATION, format!("{}\n", hex(generation)))?;
+        fs::rename(NEXT_GENERATION, GENERATION)
+    }
+
+    /// Only the kernel's own resize of ext4, as the images of this platform have it.
+    fn grow_root(&self) -> io::Result<()> {
+        let root = File::open("/")?;
+        let device = root.metadata()?.dev();
+        let sectors =
+            fs::read_to_string(format!("/sys/dev/block/{}:{}/size", major(device), minor(device)))?;
+        let sectors: u64 = sectors.trim_end().parse().map_err(io::Error::other)?;
+        let block = u64::try_from(rustix::fs::fstatfs(&root)?.f_bsize).map_err(io::Error::other)?;
+        let blocks = sectors.saturating_mul(SECTOR).checked_div(block);
+        sys::resize_ext4(&root, blocks.ok_or_else(|| io::Error::other("no block size"))?)
+    }
+
+    fn begin_power_off(&self) -> io::Result<()> {
+        let mut systemctl = Command::new("systemctl");
+        systemctl.arg("poweroff").env("PATH", exec::PATH).stdin(Stdio::null());
+        let output = systemctl.output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(io::Error::other(format!("systemctl poweroff: {reason}")))
+    }
+
+    fn power_off_now(&self) -> io::Result<()> {
+        rustix::fs::sync();
+        rustix::system::reboot(RebootCommand::PowerOff)?;
+        Ok(())
+    }
+}
+
+/// Replaces a small file's content where it is: truncating it first would make the filesystem write
+/// it out at once, and leave it empty if the machine ended there.
+fn overwrite(path: &str, content: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    file.write_all(content.as_bytes())?;
+    file.set_len(content.len() as u64)
+}
