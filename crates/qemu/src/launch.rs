@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
-use rustix::process::{Pid, Resource, Rlimit};
+use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
 use serde_json::json;
 
@@ -126,7 +126,9 @@ fn command(qemu: &Qemu, launch: Launch<'_>) -> io::Result<Command> {
     // A guest that reboots ends its process; the VM service then boots it from its disk. So a
     // restored machine needs no kernel in its memory for a reboot that may never come.
     args(&["-action", "reboot=shutdown"]);
-    args(&["-M", "q35,memory-backend=ram,suppress-vmdesc=on,vmport=off,smm=off"]);
+    let machine =
+        "q35,memory-backend=ram,suppress-vmdesc=on,dump-guest-core=off,vmport=off,smm=off";
+    args(&["-M", machine]);
     match qemu.accelerator {
         Accelerator::Kvm => args(&["-accel", "kvm", "-cpu", "host"]),
         // A translation cache of 32 MiB halves what a busy guest costs and is no slower.
@@ -236,10 +238,7 @@ fn spawn_in(namespace: BorrowedFd<'_>, uid: u32, mut command: Command) -> io::Re
             let network = Some(LinkNameSpaceType::Network);
             rustix::thread::move_into_link_name_space(namespace, network)?;
             let child = command.uid(uid).gid(uid).spawn()?;
-            let pid = Pid::from_child(&child);
-            let none = Rlimit { current: Some(0), maximum: Some(0) };
-            rustix::process::prlimit(Some(pid), Resource::Core, none)?;
-            Ok(pid)
+            Ok(Pid::from_child(&child))
         };
         scope.spawn(spawn).join().unwrap_or_else(|_| Err(io::Error::other("the spawner panicked")))
     })

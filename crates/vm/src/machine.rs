@@ -179,9 +179,11 @@ impl<E: Engine> Machine<E> {
         if let Some(request) = self.queue.pop_front() {
             return Event::Request(Box::new(request));
         }
-        // While an operation is unfinished its end comes first, with the next request.
-        let instance = match (&self.record.instance, &self.unfinished) {
-            (Some(instance), None) => Some(instance.id.clone()),
+        // Only a VM that has settled has a process to watch: one that is being made gets its own
+        // with the request that is on its way, and an unfinished operation is ended first.
+        let settled = matches!(self.record.phase, VmPhase::Running | VmPhase::Ready);
+        let instance = match &self.record.instance {
+            Some(instance) if settled && self.unfinished.is_none() => Some(instance.id.clone()),
             _ => None,
         };
         let engine = &self.shared.engine;

@@ -2,7 +2,7 @@
 //! talks to the guest.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freestyle_store::{
@@ -10,6 +10,7 @@ use freestyle_store::{
 };
 use futures_util::future::join_all;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use crate::engine::Engine;
 use crate::error::VmError;
@@ -19,6 +20,9 @@ use crate::operation::Operation;
 
 /// How long the packages of a create may take to install.
 pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How often and for how long `close` looks whether everything has ended.
+const CLOSE_TURNS: u32 = 500;
+const CLOSE_TURN: Duration = Duration::from_millis(10);
 /// Most VMs in one page of a list.
 const MAX_PAGE: u32 = 1000;
 
@@ -29,12 +33,14 @@ pub(crate) struct Shared<E: Engine> {
     machines: Mutex<HashMap<VmId, Handle>>,
     /// Told whenever a VM leaves the pool.
     pub(crate) pool_changed: Notify,
+    /// Tasks that end with the service.
+    background: Mutex<Vec<AbortHandle>>,
 }
 
 impl<E: Engine> Shared<E> {
     fn machines(&self) -> MutexGuard<'_, HashMap<VmId, Handle>> {
         // The map is never left half-changed, so a panic elsewhere does not spoil it.
-        self.machines.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called by a VM's task when the VM is gone.
@@ -79,6 +85,7 @@ impl<E: Engine> Service<E> {
             store,
             machines: Mutex::default(),
             pool_changed: Notify::new(),
+            background: Mutex::default(),
         });
         let service = Self { shared };
 
@@ -104,6 +111,38 @@ impl<E: Engine> Service<E> {
 
     pub(crate) fn shared(&self) -> &Arc<Shared<E>> {
         &self.shared
+    }
+
+    /// Runs a task until the service is closed.
+    pub(crate) fn run_in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = tokio::spawn(task).abort_handle();
+        self.shared.background.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+    }
+
+    /// Ends the service in order: nothing new is begun, the pool is emptied, VMs that run go on
+    /// without it. Answers the host, unless something still uses the service after a moment.
+    pub(crate) async fn close(self) -> Option<E> {
+        let background = std::mem::take(
+            &mut *self.shared.background.lock().unwrap_or_else(PoisonError::into_inner),
+        );
+        background.iter().for_each(AbortHandle::abort);
+        let vms = self.shared.store.system().live_vms().await.unwrap_or_default();
+        for vm in vms.into_iter().filter(|vm| vm.account_id.is_none()) {
+            if let Err(error) = self.shared.machine(&vm).run(Operation::Delete).await {
+                tracing::warn!(vm = %vm.id, %error, "removing a VM of the pool");
+            }
+        }
+        // A task ends when nobody can reach it any more.
+        self.shared.machines().clear();
+        let mut shared = self.shared;
+        for _ in 0..CLOSE_TURNS {
+            match Arc::try_unwrap(shared) {
+                Ok(shared) => return Some(shared.engine),
+                Err(used) => shared = used,
+            }
+            tokio::time::sleep(CLOSE_TURN).await;
+        }
+        None
     }
 
     /// Makes a VM: takes one of the pool, or restores one from the base image's snapshot.

@@ -74,9 +74,9 @@ impl VmService {
         let shared = service.shared().clone();
         // Whatever keeps the host from running a guest at all should be said at the start.
         shared.engine.inner.templates.get(warm_up).await?;
-        tokio::spawn(pool::keep_filled(shared.clone(), pool_size));
+        service.run_in_background(pool::keep_filled(shared.clone(), pool_size));
         let inner = shared.engine.inner.clone();
-        tokio::spawn(async move {
+        service.run_in_background(async move {
             loop {
                 tokio::time::sleep(HOUSEKEEPING).await;
                 let running: Vec<_> = inner.running().values().cloned().collect();
@@ -85,6 +85,17 @@ impl VmService {
             }
         });
         Ok(service)
+    }
+
+    /// Ends the service in order. VMs that run go on and are taken over by the next
+    /// [`VmService::open`]; if there are none, nothing of this server is left on the host.
+    pub async fn shut_down(self) {
+        let Some(host) = self.close().await else { return };
+        let Some(inner) = Arc::into_inner(host.inner) else { return };
+        drop(inner.templates);
+        if let Err(error) = inner.network.close() {
+            tracing::warn!(%error, "giving the network back");
+        }
     }
 }
 

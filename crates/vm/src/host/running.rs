@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use freestyle_guest_protocol::{AgentConnection, Identity, LinkError};
 use freestyle_qemu::{Process, QemuError, Qmp, agent_socket, console_log, qmp_socket};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::error::VmError;
 
@@ -29,8 +30,8 @@ pub(crate) struct Running {
     /// The guest has been told who it is and answered, in this server's life.
     greeted: AtomicBool,
     /// QEMU reported that the guest reset the machine.
-    reset: AtomicBool,
-    watched: AtomicBool,
+    reset: Arc<AtomicBool>,
+    watcher: OnceLock<Watcher>,
     /// Who the guest is; needed again whenever the connection is made anew.
     guest: Mutex<Guest>,
 }
@@ -41,6 +42,16 @@ struct Guest {
     connection: Option<AgentConnection>,
 }
 
+/// A task that holds a monitor connection; QEMU serves one at a time, so it ends with its owner.
+#[derive(Debug)]
+struct Watcher(AbortHandle);
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Running {
     /// The process that runs in `dir`, started by whichever server.
     pub(crate) fn new(process: Process, dir: PathBuf) -> Self {
@@ -48,8 +59,8 @@ impl Running {
             process,
             dir,
             greeted: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
-            watched: AtomicBool::new(false),
+            reset: Arc::default(),
+            watcher: OnceLock::new(),
             guest: Mutex::default(),
         }
     }
@@ -126,19 +137,20 @@ impl Running {
     }
 
     /// Keeps the monitor connection, which nobody else needs any more, to hear of a reset.
-    pub(crate) fn watch_for_reset(self: &Arc<Self>, mut qmp: Qmp) {
-        self.watched.store(true, Ordering::Release);
-        let running = self.clone();
-        tokio::spawn(async move {
+    pub(crate) fn watch_for_reset(&self, mut qmp: Qmp) {
+        let reset = self.reset.clone();
+        let watch = tokio::spawn(async move {
             if let Ok(true) = qmp.wait_for_shutdown().await {
-                running.reset.store(true, Ordering::Release);
+                reset.store(true, Ordering::Release);
             }
         });
+        // A second watcher could not have got a monitor connection.
+        let _ = self.watcher.set(Watcher(watch.abort_handle()));
     }
 
     /// Whether the machine was let run and its monitor is taken.
     pub(crate) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Acquire)
+        self.watcher.get().is_some()
     }
 
     /// Whether the process ended because the guest rebooted.

@@ -1,0 +1,120 @@
+//! The VM service on this host: real QEMU, real guests, real networks. Needs root and the packages
+//! that `cargo xtask up` installs.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use std::time::Duration;
+
+use freestyle_vm::{CreateVm, FileOrDir, LinuxUser, ListVms, StartVm, VmError, VmState, sizing};
+use support::{Server, run};
+
+fn small() -> CreateVm {
+    CreateVm { sizing: sizing(Some(1), Some(1024), None).unwrap(), ..CreateVm::default() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_runs_commands_keeps_its_disk_and_goes() {
+    let server = Server::start().await;
+    let (vms, account) = (&server.vms, &server.account);
+
+    let vm = vms.create(account, small()).await.unwrap();
+    assert_eq!(vm.state, VmState::Running);
+    let output = run(&server, &vm.id, "echo out; echo err >&2; exit 3").await.unwrap();
+    assert_eq!(
+        (output.stdout, output.stderr, output.status),
+        (b"out\n".into(), b"err\n".into(), 3)
+    );
+    assert_eq!(
+        run(&server, &vm.id, "hostname").await.unwrap().stdout,
+        format!("{}\n", vm.id).into_bytes()
+    );
+
+    let content: Vec<u8> =
+        (0..5_000_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    vms.write_file(account, &vm.id, None, "/srv/ü b/data", content.clone()).await.unwrap();
+    let read = vms.read_path(account, &vm.id, None, "/srv/ü b/data").await.unwrap();
+    assert_eq!(read, FileOrDir::File(content));
+    let nobody = LinuxUser::parse("nobody").unwrap();
+    let refused = vms.write_file(account, &vm.id, Some(nobody), "/srv/no", vec![]).await;
+    assert!(matches!(refused, Err(VmError::File(_))), "{refused:?}");
+
+    vms.stop(account, &vm.id).await.unwrap();
+    assert_eq!(vms.get(account, &vm.id).await.unwrap().state, VmState::Stopped);
+    vms.start(account, &vm.id, StartVm::default()).await.unwrap();
+    let output =
+        run(&server, &vm.id, "stat -c %s '/srv/ü b/data'; df --output=size -BG / | tail -1")
+            .await
+            .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("5000000\n"), "{text}");
+
+    vms.delete(account, &vm.id).await.unwrap();
+    assert!(matches!(vms.get(account, &vm.id).await, Err(VmError::NotFound(_))));
+    assert_eq!(vms.list(account, ListVms::default()).await.unwrap().total, 0);
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_powers_off_is_stopped_and_one_that_reboots_comes_back() {
+    let server = Server::start().await;
+    let (vms, account) = (&server.vms, &server.account);
+    let vm = vms.create(account, small()).await.unwrap();
+
+    let first = vm.instance_id.unwrap();
+    let _ = run(&server, &vm.id, "echo mark > /root/mark; sync; systemctl reboot").await;
+    server
+        .wait_for(&vm.id, |vm| {
+            vm.state == VmState::Running && vm.instance_id.as_ref() != Some(&first)
+        })
+        .await;
+    assert_eq!(run(&server, &vm.id, "cat /root/mark").await.unwrap().stdout, b"mark\n");
+
+    let _ = run(&server, &vm.id, "systemctl poweroff").await;
+    server.wait_for(&vm.id, |vm| vm.state == VmState::Stopped).await;
+    vms.delete(account, &vm.id).await.unwrap();
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn running_vms_survive_their_server() {
+    let server = Server::start().await;
+    let vm = server.vms.create(&server.account, small()).await.unwrap();
+    run(&server, &vm.id, "echo kept > /dev/shm/kept").await.unwrap();
+
+    let server = server.restart().await;
+
+    let found = server.vms.get(&server.account, &vm.id).await.unwrap();
+    assert_eq!((found.state, found.instance_id), (VmState::Running, vm.instance_id));
+    assert_eq!(run(&server, &vm.id, "cat /dev/shm/kept").await.unwrap().stdout, b"kept\n");
+    server.vms.delete(&server.account, &vm.id).await.unwrap();
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clones_share_neither_randomness_nor_identity_and_have_the_right_time() {
+    let server = Server::start().await;
+    let (one, other) = tokio::join!(
+        server.vms.create(&server.account, small()),
+        server.vms.create(&server.account, small())
+    );
+    let (one, other) = (one.unwrap().id, other.unwrap().id);
+    let ask = "head -c 32 /dev/urandom | sha256sum; cat /etc/machine-id; cat /proc/sys/kernel/random/uuid";
+    let first = run(&server, &one, ask).await.unwrap().stdout;
+    let second = run(&server, &other, ask).await.unwrap().stdout;
+    let (first, second) = (String::from_utf8(first).unwrap(), String::from_utf8(second).unwrap());
+    for (a, b) in first.lines().zip(second.lines()) {
+        assert_ne!(a, b);
+    }
+    let before = std::time::SystemTime::now();
+    let guest = String::from_utf8(run(&server, &one, "date +%s.%N").await.unwrap().stdout).unwrap();
+    let guest = Duration::from_secs_f64(guest.trim().parse().unwrap());
+    let host = before.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let skew = guest.abs_diff(host);
+    assert!(skew < Duration::from_secs(1), "{skew:?}");
+    for vm in [one, other] {
+        server.vms.delete(&server.account, &vm).await.unwrap();
+    }
+    server.stop_and_check_nothing_is_left().await;
+}
