@@ -16,8 +16,9 @@ use crate::command::Tool;
 /// PID 1 of the initrd.
 pub(crate) const INIT_SCRIPT: &str = include_str!("initrd-init.sh");
 
-/// What the root filesystem needs; what these need is found out.
-const MODULES: &[&str] = &["virtio_blk", "ext4"];
+/// What the root filesystem needs, and the NIC's driver, so that the network need not wait for
+/// udev; what these need in turn is found out.
+pub(crate) const MODULES: &[&str] = &["virtio_blk", "ext4", "virtio_net"];
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MAX_MODULE_BYTES: usize = 16 << 20;

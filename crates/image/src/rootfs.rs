@@ -39,6 +39,7 @@ macro_rules! guest_file {
 
 pub(crate) const GUEST_FILES: &[GuestFile] = &[
     guest_file!(0o644, "etc/default/locale"),
+    guest_file!(0o644, "etc/freestyle/network"),
     guest_file!(0o644, "etc/fstab"),
     guest_file!(0o644, "etc/hostname"),
     guest_file!(0o644, "etc/hosts"),
@@ -46,8 +47,9 @@ pub(crate) const GUEST_FILES: &[GuestFile] = &[
     guest_file!(0o644, "etc/ssh/sshd_config.d/10-freestyle.conf"),
     guest_file!(0o440, "etc/sudoers.d/10-freestyle"),
     guest_file!(0o644, "etc/systemd/journald.conf.d/10-freestyle.conf"),
-    guest_file!(0o644, "etc/systemd/network/10-eth0.network"),
+    guest_file!(0o644, "etc/systemd/system/freestyle-network.service"),
     guest_file!(0o644, "etc/systemd/system/ssh.service.d/10-freestyle.conf"),
+    guest_file!(0o644, "etc/systemd/system/systemd-udev-trigger.service.d/10-freestyle.conf"),
     guest_file!(0o755, "usr/local/bin/fetch-ssh-keys"),
     GuestFile {
         path: "etc/systemd/system/freestyle-agent.service",

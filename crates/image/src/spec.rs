@@ -127,6 +127,7 @@ impl Inputs {
             hasher.field(file.content.as_bytes());
         }
         hasher.field(initrd::INIT_SCRIPT.as_bytes());
+        hasher.field(initrd::MODULES.join("\n").as_bytes());
         hasher.field(&self.agent);
         for certificate in &self.certificates {
             hasher.field(certificate);

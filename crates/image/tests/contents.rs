@@ -197,14 +197,13 @@ async fn the_kernel_has_what_the_platform_and_containers_need() {
 #[tokio::test]
 async fn the_network_is_static() {
     let guest = fixture().await;
-    let network = guest.read("/etc/systemd/network/10-eth0.network");
-    assert!(network.contains("Address=10.0.0.2/30") && network.contains("Gateway=10.0.0.1"));
+    let commands = guest.read("/etc/freestyle/network");
+    assert!(commands.contains("address add 10.0.0.2/30 dev eth0"), "{commands}");
+    assert!(commands.contains("route add default via 10.0.0.1"), "{commands}");
     assert_eq!(guest.read("/etc/resolv.conf"), "nameserver 10.0.0.1\n");
     assert_eq!(guest.read("/etc/hostname"), "freestyle\n");
     let wants = "/etc/systemd/system/multi-user.target.wants";
-    assert!(guest.exists(&format!("{wants}/systemd-networkd.service")));
-    let online = "/etc/systemd/system/network-online.target.wants";
-    assert!(!guest.exists(&format!("{online}/systemd-networkd-wait-online.service")));
+    assert!(guest.exists(&format!("{wants}/freestyle-network.service")));
 }
 
 #[tokio::test]
