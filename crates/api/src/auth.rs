@@ -1,14 +1,19 @@
 //! The family `auth`: whose credential a caller holds.
 
 use axum::Json;
+use axum::extract::FromRef;
 use freestyle_client::wire::{ErrorBody, WhoamiResponse};
+use freestyle_store::Store;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::App;
 use crate::authenticate::Account;
 
-pub(crate) fn routes() -> OpenApiRouter<App> {
+pub(crate) fn routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Store: FromRef<S>,
+{
     OpenApiRouter::new().routes(routes!(whoami))
 }
 

@@ -1,22 +1,25 @@
 //! Who is calling: an extractor that runs before a request's body is read.
 
-use axum::extract::{FromRequestParts, MatchedPath};
+use axum::extract::{FromRef, FromRequestParts, MatchedPath};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use freestyle_client::wire::IDENTITY_TOKEN_HEADER;
-use freestyle_store::AccountId;
+use freestyle_store::{AccountId, Store};
 
-use crate::App;
 use crate::error::{ApiError, Code};
 
 /// The account whose API key came with the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Account(pub(crate) AccountId);
 
-impl FromRequestParts<App> for Account {
+impl<S> FromRequestParts<S> for Account
+where
+    S: Send + Sync,
+    Store: FromRef<S>,
+{
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         if parts.headers.contains_key(IDENTITY_TOKEN_HEADER) {
             let reason = "identities and their access tokens are not available in this version; \
                           use an API key";
@@ -35,7 +38,7 @@ impl FromRequestParts<App> for Account {
                 "the Authorization header is not Bearer and an API key",
             ));
         };
-        match app.store.system().authenticate_api_key(key).await {
+        match Store::from_ref(state).system().authenticate_api_key(key).await {
             Ok(Some(account)) => Ok(Self(account)),
             Ok(None) => Err(unauthorized(parts, "the API key is unknown or was revoked")),
             Err(error) => Err(ApiError::internal(Code::DatabaseError, &error)),

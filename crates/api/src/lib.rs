@@ -27,6 +27,8 @@ mod not_available;
 mod openapi;
 mod path;
 mod server;
+#[cfg(test)]
+mod tests;
 mod timestamp;
 mod trace;
 mod vms;
@@ -34,6 +36,7 @@ mod vms;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
@@ -64,24 +67,39 @@ struct App {
     bodies: Arc<Bodies>,
 }
 
+impl FromRef<App> for Store {
+    fn from_ref(app: &App) -> Self {
+        app.store.clone()
+    }
+}
+
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
     let ApiState { vms, store } = state;
     let app = App { vms, store, bodies: Arc::new(Bodies::new()) };
+    framed(all_routes()).with_state(app)
+}
+
+fn all_routes() -> Router<App> {
     let (documented, _) = documented_routes().split_for_parts();
-    documented
-        .merge(vms::courtesy_routes())
-        .merge(not_available::routes())
-        .route("/openapi.json", get(openapi::serve_document))
-        .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(trace::trace))
-        .with_state(app)
+    documented.merge(vms::courtesy_routes()).merge(not_available::routes())
 }
 
 /// The routes and their documentation, which therefore cannot differ.
 fn documented_routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::preamble()).merge(auth::routes()).merge(vms::routes())
+}
+
+/// What every request meets, whatever the routes.
+fn framed<S>(routes: Router<S>) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    routes
+        .route("/openapi.json", get(openapi::serve_document))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(trace::trace))
 }
 
 async fn no_such_route(method: Method, uri: Uri) -> ApiError {

@@ -2,11 +2,11 @@
 //! bare 404 would send the SDK's user looking for a mistake of their own.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::FromRef;
 use axum::http::Method;
 use axum::routing::any;
+use freestyle_store::Store;
 
-use crate::App;
 use crate::authenticate::Account;
 use crate::error::{ApiError, Code};
 
@@ -34,11 +34,14 @@ const TABLE: &[(&str, &str)] = &[
     ("/v1/vms/{vm_id}/watch-files", "watching files"),
 ];
 
-pub(crate) fn routes() -> Router<App> {
+pub(crate) fn routes<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Store: FromRef<S>,
+{
     let mut router = Router::new().route("/v1/vms/snapshots", any(snapshots));
     for &(path, feature) in TABLE {
-        let handler =
-            async move |_: Account, State(_): State<App>| not_available(Code::BadRequest, feature);
+        let handler = async move |_: Account| not_available(Code::BadRequest, feature);
         router = router.route(path, any(handler));
     }
     router

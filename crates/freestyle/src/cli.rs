@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, doctor, serve, vm, whoami};
+use crate::commands::{admin, doctor, image, serve, vm, whoami};
 
 const AFTER_HELP: &str = "\
 Environment (also read from .env in the working directory; what is set already wins):
@@ -35,6 +35,9 @@ pub(crate) enum Command {
     Whoami(whoami::Args),
     /// Check what this host has and lacks for `freestyle serve`
     Doctor(doctor::Args),
+    /// Build the base image of VMs
+    #[command(subcommand)]
+    Image(image::Command),
     /// Manage accounts and API keys of the server on this host
     #[command(subcommand)]
     Admin(admin::Command),

@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use clap::ValueEnum;
-use serde::Deserialize;
+use freestyle_image::ImageSpec;
+use freestyle_qemu::AcceleratorChoice;
+use serde::{Deserialize, Deserializer};
 
 use crate::environment::Environment;
 use crate::error::CliError;
@@ -16,7 +16,10 @@ use crate::error::CliError;
 /// Read from the working directory when `--config` names no other file.
 const DEFAULT_FILE: &str = "freestyle.toml";
 const DEFAULT_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
-const DNS_PORT: u16 = 53;
+/// VMs kept ready where nothing else is said.
+const DEFAULT_POOL_SIZE: usize = 2;
+/// Beside this program where nothing else is said.
+const GUEST_AGENT: &str = "freestyle-guest-agent";
 
 /// One layer. Every option is a flag, a variable `FREESTYLE_<NAME>` and a key of the file.
 #[derive(Debug, Clone, Default, clap::Args, Deserialize)]
@@ -36,60 +39,57 @@ pub(crate) struct Options {
     ready_file: Option<PathBuf>,
     /// DNS server for VMs; repeat for more [default: those of this host]
     #[arg(long, value_name = "ADDR")]
-    dns_resolver: Vec<Resolver>,
-    /// VMs kept ready, so that creating one is quick
+    dns_resolver: Vec<IpAddr>,
+    /// VMs kept ready, so that creating one is quick [default: 2]
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
-    /// How VMs run: hardware (kvm), software (tcg), or whichever works [default: auto]
+    /// How VMs run: hardware (kvm), software (tcg), or whichever works (auto) [default: auto]
     #[arg(long, value_name = "HOW")]
-    accel: Option<Accel>,
+    #[serde(deserialize_with = "accelerator")]
+    accel: Option<AcceleratorChoice>,
     /// The QEMU to use [default: qemu-system-x86_64 of the PATH]
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
+    /// Agent to put into the base image [default: freestyle-guest-agent beside this program]
+    #[arg(long, value_name = "FILE")]
+    guest_agent: Option<PathBuf>,
+    /// PEM file of a certificate authority that VMs trust; repeat for more
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: Vec<PathBuf>,
+    /// Debian mirror for the base image and VMs, ending in /debian [default: Debian's own]
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
 }
 
-/// How VMs run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Accel {
-    /// KVM where it works, else software.
-    #[default]
-    Auto,
-    /// Hardware virtualization.
-    Kvm,
-    /// Software.
-    Tcg,
+/// The options of a command that only builds the base image.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ImageOptions {
+    /// Where base images are kept [default: /var/cache/freestyle]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Agent to put into the image [default: freestyle-guest-agent beside this program]
+    #[arg(long, value_name = "FILE")]
+    guest_agent: Option<PathBuf>,
+    /// PEM file of a certificate authority that VMs trust; repeat for more
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: Vec<PathBuf>,
+    /// Debian mirror for the image and VMs, ending in /debian [default: Debian's own]
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
 }
 
-impl FromStr for Accel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        <Self as ValueEnum>::from_str(text, false).map_err(|_| "not auto, kvm or tcg".to_owned())
+impl From<ImageOptions> for Options {
+    fn from(options: ImageOptions) -> Self {
+        let ImageOptions { cache_dir, guest_agent, ca_certificate, mirror } = options;
+        Self { cache_dir, guest_agent, ca_certificate, mirror, ..Self::default() }
     }
 }
 
-/// A DNS server: an address, with a port where it is not 53.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Resolver(pub(crate) SocketAddr);
-
-impl FromStr for Resolver {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, DNS_PORT));
-        let address = address.or_else(|_| text.parse());
-        address.map(Self).map_err(|_| format!("{text:?} is not an IP address"))
-    }
-}
-
-impl TryFrom<String> for Resolver {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
+fn accelerator<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<AcceleratorChoice>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 /// What `serve` runs with.
@@ -99,11 +99,12 @@ pub(crate) struct Config {
     pub(crate) cache_dir: PathBuf,
     pub(crate) api_listen: SocketAddr,
     pub(crate) ready_file: Option<PathBuf>,
-    pub(crate) dns_resolvers: Vec<SocketAddr>,
-    /// The VM service's own where absent.
-    pub(crate) pool_size: Option<usize>,
-    pub(crate) accel: Accel,
+    pub(crate) dns_resolvers: Vec<IpAddr>,
+    pub(crate) pool_size: usize,
+    pub(crate) accelerator: AcceleratorChoice,
     pub(crate) qemu: PathBuf,
+    /// The base image of new VMs.
+    pub(crate) image: ImageSpec,
 }
 
 impl Config {
@@ -123,10 +124,11 @@ impl Config {
             cache_dir: options.cache_dir.unwrap_or_else(|| "/var/cache/freestyle".into()),
             api_listen: options.api_listen.unwrap_or(DEFAULT_API_LISTEN),
             ready_file: options.ready_file,
-            dns_resolvers: options.dns_resolver.into_iter().map(|Resolver(at)| at).collect(),
-            pool_size: options.pool_size,
-            accel: options.accel.unwrap_or_default(),
+            dns_resolvers: options.dns_resolver,
+            pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
+            accelerator: options.accel.unwrap_or_default(),
             qemu: options.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
+            image: image_spec(options.guest_agent, options.ca_certificate, options.mirror)?,
         })
     }
 
@@ -143,43 +145,40 @@ impl Options {
     }
 
     fn or(self, below: Self) -> Self {
-        let Self {
-            data_dir,
-            cache_dir,
-            api_listen,
-            ready_file,
-            dns_resolver,
-            pool_size,
-            accel,
-            qemu,
-        } = self;
+        fn or<T>(list: Vec<T>, below: Vec<T>) -> Vec<T> {
+            if list.is_empty() { below } else { list }
+        }
         Self {
-            data_dir: data_dir.or(below.data_dir),
-            cache_dir: cache_dir.or(below.cache_dir),
-            api_listen: api_listen.or(below.api_listen),
-            ready_file: ready_file.or(below.ready_file),
-            dns_resolver: if dns_resolver.is_empty() { below.dns_resolver } else { dns_resolver },
-            pool_size: pool_size.or(below.pool_size),
-            accel: accel.or(below.accel),
-            qemu: qemu.or(below.qemu),
+            data_dir: self.data_dir.or(below.data_dir),
+            cache_dir: self.cache_dir.or(below.cache_dir),
+            api_listen: self.api_listen.or(below.api_listen),
+            ready_file: self.ready_file.or(below.ready_file),
+            dns_resolver: or(self.dns_resolver, below.dns_resolver),
+            pool_size: self.pool_size.or(below.pool_size),
+            accel: self.accel.or(below.accel),
+            qemu: self.qemu.or(below.qemu),
+            guest_agent: self.guest_agent.or(below.guest_agent),
+            ca_certificate: or(self.ca_certificate, below.ca_certificate),
+            mirror: self.mirror.or(below.mirror),
         }
     }
 }
 
 fn from_environment(environment: &Environment) -> Result<Options, CliError> {
-    let resolvers = environment.get("FREESTYLE_DNS_RESOLVER")?.unwrap_or_default();
-    let resolvers = resolvers.split(',').map(str::trim).filter(|text| !text.is_empty());
-    let resolvers = resolvers.map(str::parse).collect::<Result<_, _>>();
+    let path = |name| Ok::<_, CliError>(environment.get(name)?.map(PathBuf::from));
     Ok(Options {
-        data_dir: environment.get("FREESTYLE_DATA_DIR")?.map(Into::into),
-        cache_dir: environment.get("FREESTYLE_CACHE_DIR")?.map(Into::into),
+        data_dir: path("FREESTYLE_DATA_DIR")?,
+        cache_dir: path("FREESTYLE_CACHE_DIR")?,
         api_listen: environment.parse("FREESTYLE_API_LISTEN")?,
-        ready_file: environment.get("FREESTYLE_READY_FILE")?.map(Into::into),
-        dns_resolver: resolvers
-            .map_err(|error| CliError::new(format!("FREESTYLE_DNS_RESOLVER: {error}")))?,
+        ready_file: path("FREESTYLE_READY_FILE")?,
+        dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
         accel: environment.parse("FREESTYLE_ACCEL")?,
-        qemu: environment.get("FREESTYLE_QEMU")?.map(Into::into),
+        qemu: path("FREESTYLE_QEMU")?,
+        guest_agent: path("FREESTYLE_GUEST_AGENT")?,
+        // As in PATH: a comma may be part of a file's name.
+        ca_certificate: environment.parse_list("FREESTYLE_CA_CERTIFICATE", ':')?,
+        mirror: environment.get("FREESTYLE_MIRROR")?,
     })
 }
 
@@ -197,8 +196,23 @@ fn from_file(path: Option<&Path>) -> Result<Options, CliError> {
     toml::from_str(&text).map_err(|error| CliError::new(format!("{}: {error}", read.display())))
 }
 
+fn image_spec(
+    guest_agent: Option<PathBuf>,
+    ca_certificates: Vec<PathBuf>,
+    mirror: Option<String>,
+) -> Result<ImageSpec, CliError> {
+    let agent = match guest_agent {
+        Some(agent) => agent,
+        None => std::env::current_exe()?.with_file_name(GUEST_AGENT),
+    };
+    let spec = ImageSpec::new(agent);
+    Ok(ImageSpec { mirror, extra_ca_certificates: ca_certificates, ..spec })
+}
+
 #[cfg(test)]
 mod tests {
+    use freestyle_qemu::Accelerator;
+
     use super::*;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
@@ -214,8 +228,8 @@ mod tests {
             Environment::of(&[("FREESTYLE_POOL_SIZE", "2"), ("FREESTYLE_ACCEL", "tcg")]);
         let flags = Options { pool_size: Some(3), ..Options::default() };
         let config = Config::load(flags, &environment, Some(file.path())).unwrap();
-        assert_eq!(config.pool_size, Some(3));
-        assert_eq!(config.accel, Accel::Tcg);
+        assert_eq!(config.pool_size, 3);
+        assert_eq!(config.accelerator, AcceleratorChoice::Force(Accelerator::Tcg));
         assert_eq!(config.qemu, Path::new("/file/qemu"));
         assert_eq!(config.data_dir, Path::new("/var/lib/freestyle"));
         assert_eq!(config.api_listen, DEFAULT_API_LISTEN);
@@ -224,11 +238,10 @@ mod tests {
     #[test]
     fn lists_are_replaced_and_not_joined() {
         let file = file("dns-resolver = [\"192.0.2.1\"]\n");
-        let environment =
-            Environment::of(&[("FREESTYLE_DNS_RESOLVER", "192.0.2.2, [2001:db8::1]:5353")]);
+        let environment = Environment::of(&[("FREESTYLE_DNS_RESOLVER", "192.0.2.2, 192.0.2.3")]);
         let config = Config::load(Options::default(), &environment, Some(file.path())).unwrap();
         let resolvers: Vec<_> = config.dns_resolvers.iter().map(ToString::to_string).collect();
-        assert_eq!(resolvers, ["192.0.2.2:53", "[2001:db8::1]:5353"]);
+        assert_eq!(resolvers, ["192.0.2.2", "192.0.2.3"]);
     }
 
     #[test]
@@ -237,7 +250,8 @@ mod tests {
             ("pool-sise = 1", "pool-sise"),
             ("pool_size = 1", "pool_size"),
             ("api-listen = \"8080\"", "api-listen"),
-            ("dns-resolver = [\"dns.example\"]", "dns.example"),
+            ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
+            ("accel = \"xen\"", "xen"),
         ] {
             let file = file(text);
             let error = Config::load(Options::default(), &Environment::of(&[]), Some(file.path()));

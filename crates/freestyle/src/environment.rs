@@ -57,6 +57,20 @@ impl Environment {
         value.parse().map(Some).map_err(|error| CliError::new(format!("{name}={value}: {error}")))
     }
 
+    /// A variable as a list of what stands between `separator`.
+    pub(crate) fn parse_list<T: FromStr<Err: std::fmt::Display>>(
+        &self,
+        name: &str,
+        separator: char,
+    ) -> Result<Vec<T>, CliError> {
+        let Some(value) = self.get(name)? else { return Ok(Vec::new()) };
+        let items = value.split(separator).map(str::trim).filter(|item| !item.is_empty());
+        let items = items.map(|item| {
+            item.parse().map_err(|error| CliError::new(format!("{name}: {item}: {error}")))
+        });
+        items.collect()
+    }
+
     #[cfg(test)]
     pub(crate) fn of(pairs: &[(&str, &str)]) -> Self {
         let file = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string()));

@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use freestyle_client::{ApiFailure, ClientError};
+use freestyle_image::ImageError;
 use freestyle_store::StoreError;
 
 /// Exit code of a command that ran over its time, as `timeout(1)` has it.
@@ -21,6 +22,9 @@ pub(crate) enum CliError {
     /// The metadata of this host could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The base image could not be built.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// Standard output or standard error is closed or full.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
@@ -64,6 +68,7 @@ impl CliError {
                  http://127.0.0.1:8080 where it is not set",
             ),
             Self::Client(ClientError::Api(failure)) => api_hint(failure),
+            Self::Image(_) => Some("`freestyle doctor` checks this host"),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! Shows on a terminal that something is still going on.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
@@ -11,8 +12,16 @@ const TICK: Duration = Duration::from_millis(120);
 const FRAMES: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Waits for `work`. After a second, `what` turns on standard error if that is a terminal.
+/// A longer text would wrap, and a wrapped line cannot be cleared.
+const MAX_CHARS: usize = 60;
+
+/// Waits for `work`. After a second, `what` is shown on standard error if that is a terminal.
 pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
+    during_steps(&Mutex::new(what.to_owned()), work).await
+}
+
+/// Like [`during`], for work that says in between what it is at.
+pub(crate) async fn during_steps<T>(what: &Mutex<String>, work: impl Future<Output = T>) -> T {
     if !io::stderr().is_terminal() {
         return work.await;
     }
@@ -32,6 +41,8 @@ pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
             }
             _ = ticks.tick() => {
                 let frame = frames.next().unwrap_or(&"");
+                let what = what.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let what: String = what.chars().take(MAX_CHARS).collect();
                 let seconds = started.elapsed().as_secs();
                 _ = write!(io::stderr(), "{CLEAR_LINE}{frame} {what} ({seconds} s)");
                 shown = true;

@@ -289,7 +289,9 @@ fn refuse_rest(source: &Source) -> Result<(), ApiError> {
         if !NOT_SUPPORTED.contains(&field.as_str()) {
             return Err(bad(format!("unknown field {prefix}{}", excerpt(field))));
         }
-        if !is_empty(value) {
+        // A base image has content, so an empty one is a mistake and not the absence of one.
+        let asks_for_nothing = value.is_null() || (is_empty(value) && field != "baseImage");
+        if !asks_for_nothing {
             return Err(bad(format!(
                 "{prefix}{field} is not supported by this version of the server"
             )));
@@ -529,3 +531,6 @@ fn bad(message: impl Into<String>) -> ApiError {
 fn from_vm(error: freestyle_vm::VmError) -> ApiError {
     ApiError::from_vm(error, Code::CreateVmBadRequest)
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,23 +4,22 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
+use freestyle_qemu::{Accelerator, AcceleratorChoice, Qemu, QemuError};
 use serde::Serialize;
 
 use super::{print_json, print_line};
-use crate::config::{Accel, Config, Options};
+use crate::config::{Config, Options};
 use crate::environment::Environment;
 use crate::error::CliError;
 
-/// Oldest QEMU that is known to work.
-const MIN_QEMU: (u32, u32) = (7, 2);
 /// A base image and a few VMs.
 const MIN_FREE_DISK_MIB: u64 = 10 * 1024;
 /// The server, a base image's snapshot and a few VMs.
 const MIN_FREE_MEMORY_MIB: u64 = 2 * 1024;
 
-/// Options of `freestyle doctor`.
+/// Options of `freestyle doctor`: those of `serve`, so that what is checked is what would run.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -76,20 +75,16 @@ impl Check {
 
 pub(crate) fn run(args: Args, environment: &Environment) -> Result<ExitCode, CliError> {
     let config = Config::load(args.options, environment, args.config.as_deref())?;
-    let checks = [
-        root(),
-        qemu(&config.qemu),
-        tool("qemu-img", "qemu-utils", "makes disks"),
-        kvm(config.accel),
-        tool("ip", "iproute2", "shows and makes networks"),
-        tool("nft", "nftables", "filters the network of VMs"),
-        tool("mkfs.ext4", "e2fsprogs", "makes the base image"),
-        tool("mmdebstrap", "mmdebstrap", "makes the base image"),
-        tun(),
+    let mut checks = vec![qemu(&config.qemu, config.accelerator)];
+    checks.extend(freestyle_network::checks().into_iter().map(network));
+    checks.extend([
+        tool("mkfs.ext4", "e2fsprogs"),
+        tool("mmdebstrap", "mmdebstrap"),
+        guest_agent(&config.image.agent),
         disk("data disk", &config.data_dir),
         disk("cache disk", &config.cache_dir),
         memory(),
-    ];
+    ]);
     if args.json {
         print_json(&checks)?;
     } else {
@@ -107,87 +102,61 @@ fn describe(check: &Check) -> String {
         Verdict::Note => "note",
         Verdict::Problem => "PROBLEM",
     };
-    let mut text = format!("{verdict:8}{:12}{}", check.name, check.found);
+    let mut text = format!("{verdict:8}{:20}{}", check.name, check.found);
     if let Some(advice) = &check.advice {
-        text.push_str(&format!("\n{:20}-> {advice}", ""));
+        text.push_str(&format!("\n{:28}-> {advice}", ""));
     }
     text
 }
 
-fn root() -> Check {
-    if rustix::process::geteuid().is_root() {
-        Check::ok("root", "running as root")
-    } else {
-        Check::problem(
-            "root",
-            "not running as root",
-            "run `freestyle serve` as root: it makes network namespaces, and a user for each VM",
-        )
-    }
-}
-
-fn qemu(path: &Path) -> Check {
-    const ADVICE: &str = "install qemu-system-x86 7.2 or newer, or name one with --qemu";
-    let output = Command::new(path).arg("--version").stdin(Stdio::null()).output();
-    let output = match output {
-        Ok(output) if output.status.success() => output,
-        Ok(output) => {
-            return Check::problem(
-                "qemu",
-                format!("{}: {}", path.display(), output.status),
-                ADVICE,
-            );
+/// Version and accelerator, as the server will find them.
+fn qemu(path: &Path, choice: AcceleratorChoice) -> Check {
+    const INSTALL: &str = "install qemu-system-x86 7.2 or later, or name one with --qemu";
+    const NO_KVM: &str = "--accel auto runs VMs in software here; for kvm, use a host with \
+                          hardware virtualisation";
+    const SLOW: &str = "VMs run in software, many times slower: /dev/kvm and a CPU that shows vmx \
+                        or svm would make them fast";
+    let qemu = match Qemu::probe(path, choice) {
+        Ok(qemu) => qemu,
+        Err(error @ QemuError::NoKvm(_)) => {
+            return Check::problem("QEMU", error.to_string(), NO_KVM);
         }
-        Err(error) => {
-            return Check::problem("qemu", format!("{}: {error}", path.display()), ADVICE);
-        }
+        Err(error) => return Check::problem("QEMU", error.to_string(), INSTALL),
     };
-    let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().next().unwrap_or_default().to_owned();
-    match qemu_version(&line) {
-        Some(version) if version >= MIN_QEMU => Check::ok("qemu", line),
-        _ => Check::problem("qemu", line, ADVICE),
+    let found = format!("{} {} with {}", qemu.path.display(), qemu.version, qemu.accelerator);
+    match qemu.accelerator {
+        Accelerator::Tcg if choice == AcceleratorChoice::Auto => Check::note("QEMU", found, SLOW),
+        _ => Check::ok("QEMU", found),
     }
 }
 
-/// Major and minor number out of `QEMU emulator version 7.2.19 (Debian ...)`.
-fn qemu_version(line: &str) -> Option<(u32, u32)> {
-    let version = line.strip_prefix("QEMU emulator version ")?;
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// KVM needs both: some hosts expose a `/dev/kvm` that cannot run an ordinary kernel.
-fn kvm(accel: Accel) -> Check {
-    let device = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm");
-    let flags = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let missing = match device {
-        Err(error) => format!("/dev/kvm: {error}"),
-        Ok(_) if !has_virtualization(&flags) => "the CPU shows neither vmx nor svm".to_owned(),
-        Ok(_) => return Check::ok("kvm", "usable"),
-    };
-    let advice = "VMs run in software, some ten times slower; use a host with hardware \
-                  virtualization for speed";
-    if accel == Accel::Kvm {
-        Check::problem("kvm", missing, "--accel kvm asks for it; use auto or tcg on this host")
+fn network(check: freestyle_network::Check) -> Check {
+    if check.ok {
+        Check::ok(check.name, "usable")
     } else {
-        Check::note("kvm", missing, advice)
+        Check::problem(check.name, "not usable", check.advice)
     }
 }
 
-fn has_virtualization(cpuinfo: &str) -> bool {
-    let mut flags = cpuinfo.lines().filter(|line| line.starts_with("flags"));
-    flags.any(|line| line.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
-}
-
-fn tool(name: &'static str, package: &str, purpose: &str) -> Check {
+/// What builds the base image.
+fn tool(name: &'static str, package: &str) -> Check {
     match find(name) {
         Some(path) => Check::ok(name, path.display().to_string()),
         None => Check::problem(
             name,
-            format!("not found; it {purpose}"),
+            "not found, and no base image can be built without it",
             format!("install the package {package}"),
         ),
+    }
+}
+
+fn guest_agent(path: &Path) -> Check {
+    const NAME: &str = "guest agent";
+    if path.is_file() {
+        Check::ok(NAME, path.display().to_string())
+    } else {
+        let found = format!("there is no {}", path.display());
+        Check::problem(NAME, found, "name the agent's file with --guest-agent")
     }
 }
 
@@ -203,17 +172,6 @@ fn find(name: &str) -> Option<PathBuf> {
 
 fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
-fn tun() -> Check {
-    match fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun") {
-        Ok(_) => Check::ok("tun", "/dev/net/tun opens"),
-        Err(error) => Check::problem(
-            "tun",
-            format!("/dev/net/tun: {error}"),
-            "load the kernel module tun, or give this container the device",
-        ),
-    }
 }
 
 fn disk(name: &'static str, folder: &Path) -> Check {
@@ -257,21 +215,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_off_the_first_line() {
-        let debian = "QEMU emulator version 7.2.19 (Debian 1:7.2+dfsg-7+deb12u15)";
-        assert_eq!(qemu_version(debian), Some((7, 2)));
-        assert_eq!(qemu_version("QEMU emulator version 10.0.2"), Some((10, 0)));
-        assert_eq!(qemu_version("something else"), None);
-    }
-
-    #[test]
-    fn virtualization_is_a_flag_and_no_part_of_one() {
-        assert!(has_virtualization("flags\t\t: fpu vmx sse\n"));
-        assert!(has_virtualization("flags\t\t: fpu svm\n"));
-        assert!(!has_virtualization("flags\t\t: fpu svm_lock\nmodel name: vmx\n"));
-    }
-
-    #[test]
     fn available_memory_is_not_free_memory() {
         assert_eq!(available_mib("MemFree: 1 kB\nMemAvailable:   2097152 kB\n"), Some(2048));
         assert_eq!(available_mib("nothing"), None);
@@ -279,8 +222,15 @@ mod tests {
 
     #[test]
     fn a_qemu_that_is_not_there_is_a_problem_with_advice() {
-        let check = qemu(Path::new("/nonexistent/qemu"));
+        let check = qemu(Path::new("/nonexistent/qemu"), AcceleratorChoice::Auto);
         assert_eq!(check.verdict, Verdict::Problem);
         assert!(describe(&check).contains("--qemu"));
+    }
+
+    #[test]
+    fn a_disk_that_will_be_made_counts_as_the_one_it_will_be_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = disk("data disk", &folder.path().join("not/yet/there"));
+        assert!(check.found.contains("MiB free"), "{}", check.found);
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod doctor;
+pub(crate) mod image;
 pub(crate) mod serve;
 pub(crate) mod vm;
 pub(crate) mod whoami;
@@ -34,6 +35,10 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
         Command::Whoami(args) => {
             let client = client(environment)?;
             client_runtime()?.block_on(whoami::run(args, &client)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Image(command) => {
+            let runtime = runtime(Builder::new_multi_thread())?;
+            runtime.block_on(image::run(command, environment)).map(|()| ExitCode::SUCCESS)
         }
         Command::Admin(command) => {
             client_runtime()?.block_on(admin::run(command, environment)).map(|()| ExitCode::SUCCESS)

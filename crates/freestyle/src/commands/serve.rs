@@ -10,11 +10,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use freestyle_api::ApiState;
+use freestyle_image::Progress;
 use freestyle_store::Store;
-use freestyle_vm::{VmService, VmServiceConfig};
+use freestyle_vm::VmService;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, Options};
@@ -65,27 +66,37 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), Cli
     say_how_to_use(&ready, &admin_key)?;
     info!(%address, "ready");
 
-    freestyle_api::serve(
-        listener,
-        freestyle_api::router(ApiState { vms, store: store.clone() }),
-        shutdown,
-    )
-    .await;
+    let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone() });
+    freestyle_api::serve(listener, router, shutdown).await;
     info!("shutting down; VMs run on");
+    vms.shut_down().await;
     store.close().await;
     Ok(())
 }
 
-/// The services, started in the order in which they need each other.
+/// The services, started in the order in which they need each other. Builds the base image if there
+/// is none yet, which takes minutes.
 async fn compose(config: &Config, store: &Store) -> Result<VmService, CliError> {
-    let vms = VmServiceConfig {
+    let image = freestyle_image::ensure(&config.cache_dir, &config.image, log_progress).await?;
+    let vms = freestyle_vm::Config {
         data_dir: config.data_dir.clone(),
         cache_dir: config.cache_dir.clone(),
         qemu: config.qemu.clone(),
+        accelerator: config.accelerator,
+        pool_size: config.pool_size,
+        resolvers: config.dns_resolvers.clone(),
+        image,
     };
     VmService::open(vms, store.clone()).await.map_err(|error| {
         CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
     })
+}
+
+fn log_progress(progress: Progress) {
+    match progress {
+        Progress::Bootstrapping(line) => debug!(line, "installing Debian"),
+        progress => info!("base image: {progress}"),
+    }
 }
 
 fn start_logging(environment: &Environment) -> Result<(), CliError> {

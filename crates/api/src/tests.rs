@@ -1,0 +1,256 @@
+//! The API over real connections, as far as it needs no VM: with the store as it is, and the routes
+//! that work without the VM service.
+
+use std::time::Duration;
+
+use axum::extract::{FromRef, Request, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
+use freestyle_client::{Client, ClientError};
+use freestyle_store::{AccountId, Store};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::authenticate::Account;
+use crate::body::{Bodies, Limits};
+use crate::error::{ApiError, Code};
+use crate::{all_routes, auth, framed, not_available, serve};
+
+#[derive(Clone)]
+struct TestState {
+    store: Store,
+    bodies: std::sync::Arc<Bodies>,
+}
+
+impl FromRef<TestState> for Store {
+    fn from_ref(state: &TestState) -> Self {
+        state.store.clone()
+    }
+}
+
+struct Server {
+    url: String,
+    address: std::net::SocketAddr,
+    store: Store,
+    account: AccountId,
+    key: String,
+    stop: Option<oneshot::Sender<()>>,
+    running: JoinHandle<()>,
+    _dir: TempDir,
+}
+
+/// Reads a command like `exec-await` does, and says it back.
+async fn echo(
+    Account(_): Account,
+    State(state): State<TestState>,
+    request: Request,
+) -> Result<Json<ExecRequest>, ApiError> {
+    let body = state.bodies.receive(request, Limits::JSON, Code::CreateVmBadRequest).await?;
+    Ok(Json(body.json(Code::CreateVmBadRequest)?))
+}
+
+async fn panics(_: Account) -> Json<Value> {
+    panic!("on purpose")
+}
+
+impl Server {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("metadata")).await.unwrap();
+        let account = store.system().create_account("test").await.unwrap().id;
+        let (_, secret) = store.account_scope(&account).create_api_key("test").await.unwrap();
+        let (routes, _) = auth::routes::<TestState>().split_for_parts();
+        let routes: Router<TestState> = routes
+            .merge(not_available::routes())
+            .route("/test/echo", post(echo))
+            .route("/test/panic", post(panics));
+        let state = TestState { store: store.clone(), bodies: Bodies::new().into() };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(serve(listener, framed(routes).with_state(state), async {
+            // Dropping the sender stops the server too.
+            _ = stopped.await;
+        }));
+        Self {
+            url: format!("http://{address}"),
+            address,
+            store,
+            account,
+            key: secret.expose().to_owned(),
+            stop: Some(stop),
+            running,
+            _dir: dir,
+        }
+    }
+
+    fn client(&self, key: &str) -> Client {
+        Client::new(&self.url, key).unwrap()
+    }
+
+    /// One exchange in plain text: status, head and body.
+    async fn exchange(&self, request: &[u8]) -> (u16, String, Value) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let mut answer = Vec::new();
+        let (_, read) = tokio::join!(write.write_all(request), read.read_to_end(&mut answer));
+        read.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, head.to_lowercase(), serde_json::from_str(body).unwrap())
+    }
+
+    /// A request with this server's key and a body.
+    async fn send(&self, method: &str, path: &str, body: &[u8]) -> (u16, String, Value) {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
+            self.key,
+            body.len(),
+        );
+        self.exchange(&[head.as_bytes(), body].concat()).await
+    }
+}
+
+fn code(error: ClientError) -> String {
+    error.code().unwrap_or_else(|| panic!("no code: {error}")).to_owned()
+}
+
+#[test]
+fn all_routes_go_together() {
+    // Routes that conflict panic here.
+    drop(framed(all_routes()));
+}
+
+#[tokio::test]
+async fn a_key_opens_its_own_account() {
+    let server = Server::start().await;
+    let who = server.client(&server.key).whoami().await.unwrap();
+    assert_eq!(who.account_id, server.account.as_str());
+    assert_eq!(who.identity_id, None);
+}
+
+#[tokio::test]
+async fn a_key_that_is_unknown_or_revoked_opens_nothing() {
+    let server = Server::start().await;
+    for key in ["", "fs_x", "fs_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        let error = server.client(key).whoami().await.unwrap_err();
+        assert_eq!(code(error), "UNAUTHORIZED_ERROR", "{key}");
+    }
+    let scope = server.store.account_scope(&server.account);
+    let key = scope.list_api_keys().await.unwrap().remove(0);
+    assert!(scope.revoke_api_key(&key.id).await.unwrap());
+    let error = server.client(&server.key).whoami().await.unwrap_err();
+    assert_eq!(code(error), "UNAUTHORIZED_ERROR");
+}
+
+#[tokio::test]
+async fn a_refusal_says_which_route_and_why() {
+    let server = Server::start().await;
+    let request = "GET /auth/v1/whoami HTTP/1.1\r\nHost: t\r\nConnection: close\r\n";
+    for (headers, reason) in [
+        ("", "no Authorization"),
+        ("Authorization: Basic eDp5\r\n", "not Bearer"),
+        ("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n", "more than one"),
+        ("X-Freestyle-Identity-Access-Token: t\r\n", "not available"),
+    ] {
+        let (status, head, body) =
+            server.exchange(format!("{request}{headers}\r\n").as_bytes()).await;
+        assert_eq!(status, 401);
+        assert!(head.contains("www-authenticate: bearer"), "{head}");
+        assert_eq!(body["code"], "UNAUTHORIZED_ERROR");
+        assert_eq!(body["error"], body["code"]);
+        assert_eq!(body["route"], "GET /auth/v1/whoami");
+        assert!(body["reason"].as_str().unwrap().contains(reason), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_are_checked_before_the_body_arrives() {
+    let server = Server::start().await;
+    let head = "POST /test/echo HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+                Content-Length: 1000000\r\n\r\n";
+    let answer = timeout(Duration::from_secs(10), server.exchange(head.as_bytes())).await;
+    let (status, _, body) = answer.expect("the server does not wait for the body");
+    assert_eq!((status, &body["code"]), (401, &json!("UNAUTHORIZED_ERROR")));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
+    let server = Server::start().await;
+    for (method, path, status, expected) in [
+        ("GET", "/", 404, "NOT_FOUND"),
+        ("GET", "/git/v1/repo", 404, "NOT_FOUND"),
+        ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
+        ("POST", "/v1/vms/abcdefghij0123456789/suspend", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/abcdefghij0123456789/systemd/services/x/logs", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/snapshots", 400, "BAD_REQUEST"),
+        ("POST", "/v1/vms/snapshots", 400, "CREATE_SNAPSHOT_BAD_REQUEST"),
+        ("POST", "/test/panic", 500, "INTERNAL_ERROR"),
+    ] {
+        let (got, head, body) = server.send(method, path, b"").await;
+        assert_eq!((got, &body["code"]), (status, &json!(expected)), "{method} {path}");
+        assert!(head.contains(&format!("{TRACE_ID_HEADER}: ")), "{head}");
+        assert!(head.contains("content-type: application/json"), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_refused_with_the_code_of_their_family() {
+    let server = Server::start().await;
+    let large = format!(r#"{{"command": "{}"}}"#, "x".repeat(3 * 1024 * 1024));
+    for body in [
+        "",
+        "nonsense",
+        "null",
+        "[]",
+        r#"{"command": 1}"#,
+        r#"{"command": "x"} y"#,
+        "\u{0}",
+        &large,
+    ] {
+        let (status, _, answer) = server.send("POST", "/test/echo", body.as_bytes()).await;
+        let start: String = body.chars().take(20).collect();
+        assert_eq!((status, &answer["code"]), (400, &json!("CREATE_VM_BAD_REQUEST")), "{start}");
+    }
+    let (status, _, answer) =
+        server.send("POST", "/test/echo", br#"{"command": "true", "timeoutMs": null}"#).await;
+    assert_eq!((status, &answer["command"]), (200, &json!("true")));
+}
+
+#[tokio::test]
+async fn the_client_reports_what_the_server_said() {
+    let server = Server::start().await;
+    let error = server.client(&server.key).delete_vm("snapshots").await.unwrap_err();
+    let ClientError::Api(failure) = error else { panic!("{error}") };
+    assert_eq!((failure.status, failure.code.as_str()), (400, "BAD_REQUEST"));
+    assert!(failure.message.contains("snapshots: not available"), "{}", failure.message);
+    assert_eq!(failure.trace_id.map(|id| id.len()), Some(32));
+}
+
+#[tokio::test]
+async fn the_document_needs_no_credential() {
+    let server = Server::start().await;
+    let request = b"GET /openapi.json HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+    let (status, _, body) = server.exchange(request).await;
+    assert_eq!(status, 200);
+    assert_eq!(body, serde_json::from_str::<Value>(&crate::document()).unwrap());
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_refuses_connections_and_ends() {
+    let mut server = Server::start().await;
+    let client = server.client(&server.key);
+    client.whoami().await.unwrap();
+    drop(server.stop.take());
+    (&mut server.running).await.unwrap();
+    let error = client.whoami().await.unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+}
