@@ -168,10 +168,15 @@ fn list(link: &mut Link, path: &Path) -> Result<Reply, Failure> {
 /// is given up halfway is left halfway.
 pub(crate) fn write_file(link: &mut Link, path: &str) -> Result<Reply, Failure> {
     let path = absolute(path);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| failure(&error))?;
-    }
-    let mut file = open_regular(&path, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+    let opened = match (open_regular(&path, flags), path.parent()) {
+        (Err(Failure::NotFound), Some(parent)) => {
+            fs::create_dir_all(parent).map_err(|error| failure(&error))?;
+            open_regular(&path, flags)
+        }
+        (opened, _) => opened,
+    };
+    let mut file = opened?;
     loop {
         match link.recv() {
             Some(Event::Data(_, bytes)) => {

@@ -27,6 +27,9 @@ use crate::sys;
 const PORTS: &str = "/sys/class/virtio-ports";
 
 /// An open port. Reading waits for the host where another file would end.
+///
+/// For one task on a runtime of one thread: the two directions share their events, and whichever is
+/// polled takes them.
 #[derive(Debug)]
 pub struct Port {
     port: OwnedFd,

@@ -126,6 +126,8 @@ async fn what_is_no_file_is_refused_and_nothing_hangs() {
     }
     assert_eq!(read(&agent, &at("missing")).await, Err(CallError::NotFound));
     assert_eq!(read(&agent, &at("file/below")).await, refused("not a directory"));
+    let below = agent.write_file(None, text(&at("file/below")), b"").await;
+    assert_eq!(below, refused("not a directory"));
     assert_eq!(agent.write_file(None, text(folder.path()), b"").await, refused("is a directory"));
     let nul = agent.read_path(None, "/etc/\0passwd", MANY).await;
     assert!(matches!(nul, Err(CallError::Refused(_))), "{nul:?}");

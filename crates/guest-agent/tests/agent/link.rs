@@ -202,6 +202,27 @@ async fn a_greeting_that_waited_for_the_boot_is_repeated() {
     assert_eq!(clocks, 2);
 }
 
+/// While a guest is restored, too, and its agent, which has been running, does not ask for another.
+#[tokio::test(start_paused = true)]
+async fn a_greeting_that_waited_for_the_restore_is_repeated() {
+    let guest = Guest::on(Recorder { clock_ahead: 3_600_000_000_000, ..Default::default() });
+    let before = guest.connect().await;
+    guest.unplug();
+    before.closed().await;
+    guest.machine.take();
+
+    let (host, mut tap) = UnixStream::pair().unwrap();
+    let connecting = tokio::spawn(AgentConnection::connect(host, identity(2)));
+    tap.readable().await.unwrap();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let mut port = guest.plug();
+    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut tap, &mut port).await });
+    let (connection, _) = connecting.await.unwrap().unwrap();
+    connection.ping().await.unwrap();
+    let clocks = guest.machine.take().iter().filter(|done| done.starts_with("clock")).count();
+    assert_eq!(clocks, 2);
+}
+
 #[tokio::test]
 async fn pending_calls_fail_when_the_transport_dies() {
     let guest = Guest::start();

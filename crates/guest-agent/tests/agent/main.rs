@@ -9,3 +9,4 @@ mod guest;
 mod hostile;
 mod identity;
 mod link;
+mod port;
