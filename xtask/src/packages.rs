@@ -1,0 +1,47 @@
+//! The Debian packages that are needed, installed where they are missing.
+
+use crate::run::{command, is_installed, run};
+
+/// A program and the package that has it.
+type Needed = (&'static str, &'static str);
+
+/// What the platform runs.
+const PLATFORM: &[Needed] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("nft", "nftables"),
+    ("ip", "iproute2"),
+];
+
+/// What the tests run besides: the SDK is an npm package, and brings its own Node.
+const CLIENTS: &[Needed] = &[("npm", "npm")];
+
+/// Makes sure the platform can run here.
+pub(crate) fn install_platform() -> Result<(), String> {
+    install(PLATFORM)
+}
+
+/// Makes sure the real clients can run here.
+pub(crate) fn install_clients() -> Result<(), String> {
+    install(CLIENTS)
+}
+
+fn install(needed: &[Needed]) -> Result<(), String> {
+    let missing = needed.iter().filter(|(program, _)| !is_installed(program));
+    let packages: Vec<&str> = missing.map(|(_, package)| *package).collect();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    println!("installing {}", packages.join(", "));
+    let install = || {
+        let mut apt = command("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive");
+        apt.args(["install", "--yes", "--no-install-recommends"]).args(&packages);
+        run(&mut apt)
+    };
+    // The package lists may be missing or old.
+    run(command("apt-get").arg("update"))
+        .and_then(|()| install())
+        .map_err(|error| format!("{error}\ninstall {} as root and try again", packages.join(" ")))
+}
