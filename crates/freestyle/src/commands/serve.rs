@@ -5,7 +5,7 @@ mod first_start;
 mod lock;
 mod ready;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -22,6 +22,7 @@ use crate::config::{Config, Options};
 use crate::environment::Environment;
 use crate::error::CliError;
 
+use self::first_start::AdminKey;
 use self::lock::DataDirLock;
 use self::ready::Ready;
 
@@ -50,7 +51,6 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), Cli
 
     let _lock = DataDirLock::acquire(&config.data_dir)?;
     let store = Store::open(&config.metadata_file()).await?;
-    let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let listener = bind(config.api_listen, "--api-listen").await?;
     let address = listener.local_addr()?;
 
@@ -59,6 +59,8 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), Cli
         vms = compose(&config, &store) => vms?,
         () = &mut shutdown => return Ok(()),
     };
+    // Only now: a key that is made by a start that fails would never be shown.
+    let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let ready = Ready::new(api_url(address), admin_key.secret());
     if let Some(file) = &config.ready_file {
         ready.write(file)?;
@@ -103,7 +105,11 @@ fn start_logging(environment: &Environment) -> Result<(), CliError> {
     let filter = environment.get("FREESTYLE_LOG")?.unwrap_or_else(|| "info".to_owned());
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| CliError::new(format!("FREESTYLE_LOG={filter}: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
     Ok(())
 }
 
@@ -139,11 +145,11 @@ fn api_url(address: SocketAddr) -> String {
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
-fn say_how_to_use(ready: &Ready, key: &first_start::AdminKey) -> Result<(), CliError> {
+fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
     let url = ready.api_url();
     let mut stderr = io::stderr().lock();
-    if let first_start::AdminKey::Created { secret, file } = key {
-        writeln!(
+    match key {
+        AdminKey::Created { secret, file } => writeln!(
             stderr,
             "\nThis is the first start: account \"default\" has been made, with an API key, which is \
              also kept in {file}.\n\n  \
@@ -151,7 +157,11 @@ fn say_how_to_use(ready: &Ready, key: &first_start::AdminKey) -> Result<(), CliE
              export FREESTYLE_API_KEY={secret}\n  \
              freestyle vm create --exec 'uname -a'\n",
             file = file.display(),
-        )?;
+        )?,
+        AdminKey::Kept { file, .. } => {
+            writeln!(stderr, "An API key of account \"default\" is in {}", file.display())?;
+        }
+        AdminKey::Unknown => {}
     }
     Ok(writeln!(stderr, "The API answers at {url}")?)
 }

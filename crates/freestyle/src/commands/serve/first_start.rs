@@ -20,7 +20,7 @@ pub(super) enum AdminKey {
     /// Made by this start.
     Created { secret: String, file: PathBuf },
     /// Made by an earlier start and still valid.
-    Kept { secret: String },
+    Kept { secret: String, file: PathBuf },
     /// Its file was removed or the key revoked.
     Unknown,
 }
@@ -28,7 +28,7 @@ pub(super) enum AdminKey {
 impl AdminKey {
     pub(super) fn secret(&self) -> Option<&str> {
         match self {
-            Self::Created { secret, .. } | Self::Kept { secret } => Some(secret),
+            Self::Created { secret, .. } | Self::Kept { secret, .. } => Some(secret),
             Self::Unknown => None,
         }
     }
@@ -50,7 +50,7 @@ pub(super) async fn admin_key(data_dir: &Path, store: &Store) -> Result<AdminKey
         Err(error) => return Err(cannot("read", &file, &error)),
     };
     let account = store.system().authenticate_api_key(&secret).await?;
-    Ok(if account.is_some() { AdminKey::Kept { secret } } else { AdminKey::Unknown })
+    Ok(if account.is_some() { AdminKey::Kept { secret, file } } else { AdminKey::Unknown })
 }
 
 fn cannot(what: &str, file: &Path, error: &io::Error) -> CliError {
@@ -81,7 +81,7 @@ mod tests {
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
         let kept = admin_key(data_dir.path(), &store).await.unwrap();
-        assert_eq!(kept, AdminKey::Kept { secret });
+        assert_eq!(kept, AdminKey::Kept { secret, file: file.clone() });
         assert_eq!(store.system().list_accounts().await.unwrap().len(), 1);
 
         std::fs::remove_file(&file).unwrap();
