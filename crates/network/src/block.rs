@@ -28,6 +28,13 @@ use crate::{
     error::{Because, NetworkError},
 };
 
+/// The host's registry, locked so that one server chooses at a time. Only while it is held does a
+/// block's own lock mean that a live server has the block.
+pub(crate) struct Registry {
+    blocks: PathBuf,
+    _lock: File,
+}
+
 /// A claimed block. Dropping it, or the process ending in any way, lets the claim go.
 #[derive(Debug)]
 pub(crate) struct Claim {
@@ -67,40 +74,45 @@ enum Standing {
     Idle,
 }
 
-impl Claim {
-    /// Chooses and claims a block for the server that keeps its state in `state_file`, whose
-    /// directory must exist. Waits for other servers that are choosing at this moment.
-    pub(crate) fn take(
-        run_dir: &Path,
-        state_file: &Path,
-        in_use: &HostUse,
-    ) -> Result<Self, NetworkError> {
+impl Registry {
+    /// Waits for other servers that are choosing at this moment.
+    pub(crate) fn lock(run_dir: &Path) -> Result<Self, NetworkError> {
         let blocks = run_dir.join("blocks");
-        fs::create_dir_all(&blocks).because(|| format!("create {}", blocks.display()))?;
-        let _choosing = lock_registry(&blocks)?;
+        let path = blocks.join("lock");
+        let action = || format!("lock {}", path.display());
+        fs::create_dir_all(&blocks).because(action)?;
+        let lock = open_lock_file(&path).because(action)?;
+        lock.lock().because(action)?;
+        Ok(Self { blocks, _lock: lock })
+    }
 
+    /// Claims the most fitting block for the server that keeps its state in `state_file`, whose
+    /// directory must exist.
+    pub(crate) fn claim(&self, state_file: &Path, in_use: &HostUse) -> Result<Claim, NetworkError> {
         let owner = absolute(state_file)?;
         let remembered = read_state(&owner)?;
-        let mut best: Option<(Standing, bool, Self)> = None;
+        let mut best: Option<((Standing, bool), Claim)> = None;
         for block in Block::all() {
-            let Some(mut claim) = Self::lock(&blocks, block)? else { continue };
+            let Some(mut claim) = Claim::lock(&self.blocks, block)? else { continue };
             let is_remembered = remembered == Some(block);
             let Some(standing) = claim.standing(&owner, is_remembered, in_use)? else { continue };
             claim.taken_over = matches!(standing, Standing::Abandoned | Standing::Idle);
-            // `false` sorts first.
+            // Of several equally good ones the remembered: `false` sorts first.
             let rank = (standing, !is_remembered);
-            if best.as_ref().is_none_or(|(standing, other, _)| rank < (*standing, *other)) {
-                best = Some((rank.0, rank.1, claim));
+            if best.as_ref().is_none_or(|(best, _)| rank < *best) {
+                best = Some((rank, claim));
             }
         }
-        let (_, _, mut claim) = best.ok_or(NetworkError::NoFreeBlock)?;
+        let (_, mut claim) = best.ok_or(NetworkError::NoFreeBlock)?;
         claim.write_owner(&owner)?;
         if remembered != Some(claim.block) {
             write_state(&owner, claim.block)?;
         }
         Ok(claim)
     }
+}
 
+impl Claim {
     pub(crate) fn block(&self) -> Block {
         self.block
     }
@@ -198,14 +210,6 @@ pub(crate) fn process_uids() -> Result<Vec<u32>, NetworkError> {
     Ok(uids)
 }
 
-fn lock_registry(blocks: &Path) -> Result<File, NetworkError> {
-    let path = blocks.join("lock");
-    let action = || format!("lock {}", path.display());
-    let file = open_lock_file(&path).because(action)?;
-    file.lock().because(action)?;
-    Ok(file)
-}
-
 fn open_lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
@@ -261,7 +265,7 @@ mod tests {
 
         fn claim(&self, server: &str) -> Result<Claim, NetworkError> {
             let state = self.data(server).join("network");
-            Claim::take(&self.directory.path().join("run"), &state, &self.in_use)
+            Registry::lock(&self.directory.path().join("run"))?.claim(&state, &self.in_use)
         }
     }
 

@@ -48,6 +48,10 @@ pub enum NetworkError {
         /// The slot it has.
         slot: u16,
     },
+    /// The namespace exists and is not this server's: the name is not unique, as with a copy of
+    /// another server's data.
+    #[error("namespace fs-{0} exists but belongs to no instance of this server")]
+    ForeignNamespace(String),
     /// This server has no such instance.
     #[error("no network for instance {0}")]
     UnknownInstance(String),

@@ -31,8 +31,8 @@ pub(crate) fn path(name: &str) -> PathBuf {
 }
 
 /// Prepares the directory as `ip netns` does: a shared mount, so that a namespace unmounted here is
-/// not kept alive by a copy of the mount in some other mount namespace. Callers hold the registry's
-/// lock: mounting twice would hide what was made in between.
+/// not kept alive by a copy of the mount in some other mount namespace. Must not run twice at the
+/// same time: the second mount would hide what was made on the first.
 pub(crate) fn prepare_directory() -> Result<(), NetworkError> {
     let action = || format!("make {DIRECTORY} a shared mount");
     fs::create_dir_all(DIRECTORY).because(action)?;
@@ -51,13 +51,13 @@ pub(crate) fn prepare_directory() -> Result<(), NetworkError> {
 pub(crate) fn ensure(name: &str) -> Result<(), NetworkError> {
     let path = path(name);
     let action = || format!("create namespace {name}");
-    if exists(&path) {
+    if is_mounted(&path) {
         return Ok(());
     }
     fs::File::create(&path).because(action)?;
     on_own_thread(|| {
         unshare_network()?;
-        rustix::mount::mount_bind("/proc/thread-self/ns/net", &path)
+        Ok(rustix::mount::mount_bind("/proc/thread-self/ns/net", &path)?)
     })
     .because(action)
 }
@@ -81,7 +81,7 @@ pub(crate) fn remove(name: &str) -> Result<(), NetworkError> {
 pub(crate) fn open(name: &str) -> Result<OwnedFd, NetworkError> {
     let path = path(name);
     let action = || format!("open namespace {name}");
-    if !exists(&path) {
+    if !is_mounted(&path) {
         return Err(io::Error::from(io::ErrorKind::NotFound)).because(action);
     }
     rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).because(action)
@@ -94,9 +94,10 @@ pub(crate) fn enter<T: Send>(
 ) -> Result<T, NetworkError> {
     let namespace = namespace.as_fd();
     on_own_thread(|| {
-        join_network(namespace).because(|| "enter a network namespace".to_owned())?;
+        join_network(namespace)?;
         Ok(work())
     })
+    .because(|| "enter a network namespace".to_owned())
 }
 
 /// Proves that namespaces can be made here, leaving nothing behind.
@@ -107,7 +108,12 @@ pub(crate) fn in_throwaway<T: Send>(work: impl FnOnce() -> T + Send) -> io::Resu
     })
 }
 
-fn exists(path: &Path) -> bool {
+/// Whether a namespace of that name is there: not only its file, as after a crash.
+pub(crate) fn exists(name: &str) -> bool {
+    is_mounted(&path(name))
+}
+
+fn is_mounted(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|status| status.f_type as u64 == NSFS_MAGIC)
 }
 
@@ -120,8 +126,10 @@ fn unshare_network() -> rustix::io::Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWNET)
 }
 
-fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` on a new thread and waits for it; an error if there can be no more threads.
+fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        scope.spawn(work).join().unwrap_or_else(|cause| panic::resume_unwind(cause))
+        let thread = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work)?;
+        thread.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
     })
 }

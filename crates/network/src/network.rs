@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
     address::{Block, GUEST_ADDRESS, Slot},
-    block::{self, Claim, HostUse},
+    block::{self, Claim, HostUse, Registry},
     error::{Because, NetworkError},
     instance::{Instance, Records},
     link::Netlink,
@@ -103,10 +103,13 @@ impl Network {
     /// # Errors
     /// [`NetworkError::NoFreeBlock`], or whatever the host lacks; [`checks`](crate::checks) explains.
     pub fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
-        let subnets = Netlink::open()?.subnets()?;
         let resolver = resolver::choose(&config.resolvers)?;
+        let registry = Registry::lock(&config.run_dir)?;
+        namespace::prepare_directory()?;
+        let subnets = Netlink::open()?.subnets()?;
         let in_use = HostUse { subnets: subnets.clone(), uids: block::process_uids()? };
-        let claim = Claim::take(&config.run_dir, &config.state_file, &in_use)?;
+        let claim = registry.claim(&config.state_file, &in_use)?;
+        drop(registry);
         let block = claim.block();
         let records = Records::open(claim.records_directory(), block)?;
         let policy = Policy::new(&subnets, &config.extra_denied, resolver);
@@ -122,7 +125,6 @@ impl Network {
             }
         }
 
-        namespace::prepare_directory()?;
         enable_forwarding()?;
         site.policy.load_for_block(block)?;
         if resolver.is_none() {
@@ -322,6 +324,10 @@ impl Inner {
         if let Some((holder, _)) = vms.iter().find(|(_, entry)| entry.slot == slot) {
             let (slot, instance) = (slot.index(), holder.to_string());
             return Err(NetworkError::SlotInUse { slot, instance });
+        }
+        // Adopting it would mean removing it later.
+        if namespace::exists(&instance.namespace()) {
+            return Err(NetworkError::ForeignNamespace(instance.to_string()));
         }
         let entry = Arc::new(Entry { slot, alive: Mutex::new(true) });
         vms.insert(instance.clone(), Arc::clone(&entry));

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use super::support::{Guest, Server, run, traces};
+use super::support::{Guest, Server, exchange, run, traces};
 use crate::{
     Network, NetworkConfig, NetworkError, OwnedInstance,
     instance::Records,
@@ -38,12 +38,7 @@ fn create_again_changes_nothing_for_a_running_guest() {
     let again = server.create(&instance, 0);
     assert_eq!(server.traces(), before);
     assert!(matches!(again.open_tap(), Err(NetworkError::TapBusy(_))));
-    let reply = server.wait(async {
-        let stream = connection.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        super::support::exchange(stream, b"still here")
-    });
-    assert_eq!(reply, b"still here");
+    assert_eq!(exchange(server.blocking(connection), b"still here"), b"still here");
 }
 
 #[test]
@@ -176,6 +171,20 @@ fn a_slot_and_a_name_belong_together() {
     assert!(matches!(create(&b, 1024), Err(NetworkError::InvalidSlot(1024))));
     assert!(matches!(create("../b", 1), Err(NetworkError::InvalidInstance(_))));
     assert_eq!(server.network().list().len(), 1);
+}
+
+/// Two servers with the same instance, as after copying a data directory.
+#[test]
+fn a_namespace_of_another_server_is_neither_adopted_nor_removed() {
+    let (one, two) = (Server::start(), Server::start());
+    let instance = one.instance("a");
+    one.create(&instance, 0);
+    let before = one.traces();
+    let created = two.wait(two.network().create(&instance, 0));
+    assert!(matches!(created, Err(NetworkError::ForeignNamespace(_))));
+    assert_eq!(two.network().list(), []);
+    two.wait(two.network().remove(&instance)).unwrap();
+    assert_eq!(one.traces(), before);
 }
 
 #[test]

@@ -2,11 +2,11 @@
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     thread,
 };
 
-use super::support::{Guest, Internet, Server, exchange, run};
+use super::support::{Guest, Internet, Server, exchange, refused, run};
 use crate::{GATEWAY_ADDRESS, GUEST_ADDRESS, NetworkError};
 
 #[test]
@@ -66,7 +66,8 @@ fn dns_goes_to_the_configured_resolver_even_if_its_address_is_private() {
     // Only by way of the gateway, and only DNS.
     let accepted = tcp.accepted();
     let other = internet.listen(5353);
-    TcpStream::connect(SocketAddr::from((resolver, other.port))).expect("the host itself can");
+    let from_host = TcpStream::connect((resolver, other.port)).unwrap();
+    assert_eq!(exchange(from_host, b"up"), b"up");
     assert!(guest.try_connect(resolver, 53).is_err());
     assert!(guest.try_connect(resolver, other.port).is_err());
     assert!(guest.try_connect(GATEWAY_ADDRESS, other.port).is_err());
@@ -75,18 +76,25 @@ fn dns_goes_to_the_configured_resolver_even_if_its_address_is_private() {
 }
 
 #[test]
+fn a_public_resolver_is_not_an_alias_for_the_gateways_other_ports() {
+    let mut server = Server::start();
+    let internet = Internet::beside(&server);
+    server.reopen(&[internet.address]);
+    let guest = Guest::boot(&server.create(&server.instance("a"), 0));
+    let (dns, other) = (internet.listen(53), internet.listen(80));
+    assert_eq!(exchange(guest.connect(GATEWAY_ADDRESS, dns.port), b"up"), b"up");
+    assert_eq!(exchange(guest.connect(internet.address, other.port), b"up"), b"up");
+    assert!(refused(&guest.try_connect(GATEWAY_ADDRESS, other.port)));
+}
+
+#[test]
 fn the_server_connects_to_a_guests_port() {
     let server = Server::start();
     let instance = server.instance("a");
     let guest = Guest::boot(&server.create(&instance, 0));
     let echo = guest.listen(22);
-    let reply = server.wait(async {
-        let stream = server.network().connect_tcp(&instance, echo.port).await.unwrap();
-        let stream = stream.into_std().unwrap();
-        stream.set_nonblocking(false).unwrap();
-        exchange(stream, b"hello")
-    });
-    assert_eq!(reply, b"hello");
+    let stream = server.wait(server.network().connect_tcp(&instance, echo.port)).unwrap();
+    assert_eq!(exchange(server.blocking(stream), b"hello"), b"hello");
 
     let closed = server.wait(server.network().connect_tcp(&instance, 23));
     assert!(matches!(closed, Err(NetworkError::Io { source, .. })
@@ -109,8 +117,7 @@ fn what_the_server_sent_before_closing_arrives() {
         stream.read_to_end(&mut content).map(|_| content.len())
     });
     let stream = server.wait(server.network().connect_tcp(&instance, 9000)).unwrap();
-    let mut stream = stream.into_std().unwrap();
-    stream.set_nonblocking(false).unwrap();
+    let mut stream = server.blocking(stream);
     stream.write_all(&vec![1; SIZE]).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     drop(stream);

@@ -12,7 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -61,6 +61,13 @@ impl Server {
 
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
+    }
+
+    pub(super) fn blocking(&self, stream: tokio::net::TcpStream) -> TcpStream {
+        let _runtime = self.runtime.enter();
+        let stream = stream.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        stream
     }
 
     pub(super) fn network(&self) -> &Network {
@@ -151,10 +158,7 @@ impl Place {
 
     pub(super) fn connect(&self, address: Ipv4Addr, port: u16) -> TcpStream {
         let address = SocketAddr::from((address, port));
-        let stream = self.run(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        stream
+        self.run(|| TcpStream::connect_timeout(&address, PATIENCE)).unwrap()
     }
 
     pub(super) fn udp(&self, address: Ipv4Addr, port: u16) -> UdpSocket {
@@ -187,7 +191,7 @@ impl TcpServer {
         Self::start(TcpListener::bind("0.0.0.0:0").unwrap())
     }
 
-    fn start(listener: TcpListener) -> Self {
+    pub(super) fn start(listener: TcpListener) -> Self {
         let port = listener.local_addr().unwrap().port();
         let accepted = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&accepted);
@@ -209,8 +213,15 @@ impl TcpServer {
     }
 }
 
+/// Whether an attempt to connect was answered with a refusal, as opposed to silence.
+pub(super) fn refused(attempt: &io::Result<TcpStream>) -> bool {
+    matches!(attempt, Err(error) if error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// Sends `content` and ends the sending side; what the server returns.
 pub(super) fn exchange(mut stream: TcpStream, content: &[u8]) -> Vec<u8> {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(content).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut reply = Vec::new();
@@ -243,7 +254,18 @@ impl Guest {
         });
         let (unplugged, unplug) = io::pipe().unwrap();
         let cable = thread::spawn(move || carry(tap.into(), link.into(), unplugged.as_fd()));
-        Self { place, cable: Some(cable), unplug: Some(unplug) }
+        let guest = Self { place, cable: Some(cable), unplug: Some(unplug) };
+        guest.await_link();
+        guest
+    }
+
+    /// A link drops what is sent before the kernel has noticed its carrier. The gateway answers any
+    /// connection with a refusal, so the link works in both directions once that arrives.
+    fn await_link(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !refused(&self.try_connect(GATEWAY_ADDRESS, 9)) {
+            assert!(Instant::now() < deadline, "the guest's link stays down");
+        }
     }
 }
 
@@ -288,7 +310,8 @@ fn carry(mut a: File, mut b: File, unplugged: impl AsFd) {
     }
 }
 
-/// A namespace that plays the rest of the world, linked to the host by a narrow (1400 bytes) link.
+/// A namespace that plays the rest of the world. The host's link to it carries 1400 bytes, of which
+/// the other end knows nothing.
 pub(super) struct Internet {
     place: Place,
     link: String,
@@ -314,7 +337,6 @@ impl Internet {
         run("ip", &["link", "set", &link, "mtu", "1400"]);
         place.add_address(rules::UPLINK, gateway, 30);
         place.run(|| {
-            run("ip", &["link", "set", rules::UPLINK, "mtu", "1400"]);
             let netlink = Netlink::open().unwrap();
             netlink.set_up(rules::UPLINK, None).unwrap();
             netlink.set_default_route(rules::UPLINK, host).unwrap();
