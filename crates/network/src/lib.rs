@@ -17,6 +17,17 @@
 //! or link-local ranges, cloud metadata services, the host's neighbours or another guest. IPv6 is
 //! off. Both namespaces check this independently, so that one mistake does not open the door.
 //!
+//! ```no_run
+//! # use freestyle_network::{Network, NetworkConfig, NetworkError};
+//! # async fn example() -> Result<(), NetworkError> {
+//! let network = Network::open(NetworkConfig::new("/var/lib/freestyle/network"))?;
+//! let vm = network.create("k3v9x0q2m7a1c5z8e4t6", 0).await?;
+//! let tap = vm.open_tap()?; // for a QEMU that runs as `vm.uid()` in `vm.namespace()?`
+//! let ssh = network.connect_tcp(vm.instance(), 22).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Who owns what
 //!
 //! Several servers, and tests, share one host. Each claims a [block](Network::block) of host-wide
