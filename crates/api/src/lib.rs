@@ -1,22 +1,23 @@
 //! The HTTP API: decode, authorise, call one service function, encode.
 //!
-//! Owns: routes, the table of error codes ([`error`](self) is private; the codes are in the
-//! published document), request limits, the OpenAPI document, and how connections are served.
-//! Does not own: any decision about a VM (`freestyle-vm`), anything that is stored
-//! (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for both
-//! sides).
+//! Owns: routes, the table of error codes (`error`), limits on requests, the OpenAPI document, and
+//! how connections are served. Does not own: any decision about a VM (`freestyle-vm`), anything that
+//! is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for
+//! both sides).
 //!
-//! One module per documented family: [`auth`], [`vms`]. Endpoints of the contract that this version
-//! does not have answer a typed error from one table, [`not_available`].
+//! One module per documented family: `auth`, `vms`. Endpoints of the contract that this version does
+//! not have answer a typed error from one table, `not_available`.
 //!
 //! # Invariants
 //!
 //! * Every response is JSON and carries the trace id header; every failure has a documented code,
 //!   because the SDK repeats a create for ever when it meets another one (protocol section 3).
-//! * A handler takes [`Account`](authenticate::Account) first, so nothing of a request's body is
-//!   read before its credential was checked.
+//! * Nothing of a request's body is read before its credential was checked: handlers take
+//!   `authenticate::Account` first.
 //! * Nothing is read without a limit on its size and its time.
-//! * A call that may be slow starts its response early: see [`long_call`].
+//! * A call that may be slow starts its response early: see `long_call`.
+//! * An operation that was begun ends, whatever becomes of the client; commands and waits end with
+//!   the client.
 
 mod auth;
 mod authenticate;

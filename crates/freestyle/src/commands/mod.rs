@@ -23,10 +23,7 @@ const DEFAULT_API_URL: &str = "http://127.0.0.1:8080";
 /// Carries a command out. The exit code is that of the command run in a VM, if there was one.
 pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCode, CliError> {
     match command {
-        Command::Serve(args) => {
-            let runtime = runtime(Builder::new_multi_thread())?;
-            runtime.block_on(serve::run(args, environment)).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Serve(args) => serve::run(args, environment).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(args, environment),
         Command::Vm(command) => {
             let client = client(environment)?;
@@ -37,13 +34,16 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
             client_runtime()?.block_on(whoami::run(args, &client)).map(|()| ExitCode::SUCCESS)
         }
         Command::Image(command) => {
-            let runtime = runtime(Builder::new_multi_thread())?;
-            runtime.block_on(image::run(command, environment)).map(|()| ExitCode::SUCCESS)
+            server_runtime()?.block_on(image::run(command, environment)).map(|()| ExitCode::SUCCESS)
         }
         Command::Admin(command) => {
             client_runtime()?.block_on(admin::run(command, environment)).map(|()| ExitCode::SUCCESS)
         }
     }
+}
+
+fn server_runtime() -> Result<Runtime, CliError> {
+    runtime(Builder::new_multi_thread())
 }
 
 fn client_runtime() -> Result<Runtime, CliError> {

@@ -3,6 +3,7 @@
 
 mod first_start;
 mod lock;
+mod private_file;
 mod ready;
 
 use std::io::{self, IsTerminal, Write};
@@ -18,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
+use super::server_runtime;
 use crate::config::{Config, Options};
 use crate::environment::Environment;
 use crate::error::CliError;
@@ -43,13 +45,16 @@ pub(crate) struct Args {
     config: Option<PathBuf>,
 }
 
-pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
+pub(crate) fn run(args: Args, environment: &Environment) -> Result<(), CliError> {
     let config = Config::load(args.options, environment, args.config.as_deref())?;
     start_logging(environment)?;
+    let _lock = DataDirLock::acquire(&config.data_dir)?;
+    server_runtime()?.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), CliError> {
     // Signals are caught from here on: a start that is interrupted ends like any other.
     let shutdown = shutdown_signal()?;
-
-    let _lock = DataDirLock::acquire(&config.data_dir)?;
     let store = Store::open(&config.metadata_file()).await?;
     let listener = bind(config.api_listen, "--api-listen").await?;
     let address = listener.local_addr()?;
@@ -63,7 +68,7 @@ pub(crate) async fn run(args: Args, environment: &Environment) -> Result<(), Cli
     let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let ready = Ready::new(api_url(address), admin_key.secret());
     if let Some(file) = &config.ready_file {
-        ready.write(file)?;
+        ready.write(file).await?;
     }
     say_how_to_use(&ready, &admin_key)?;
     info!(%address, "ready");

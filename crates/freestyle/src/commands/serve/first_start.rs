@@ -3,12 +3,12 @@
 //! The key is also kept in a file of mode 0600 beside the metadata, so that every start can put it
 //! into the ready file. Whoever does not want it there removes the file: it is never made again.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use freestyle_store::Store;
-use tempfile::NamedTempFile;
 
+use super::private_file;
 use crate::error::CliError;
 
 const FILE_NAME: &str = "admin-key";
@@ -41,10 +41,11 @@ pub(super) async fn admin_key(data_dir: &Path, store: &Store) -> Result<AdminKey
         let account = store.system().create_account(NAME).await?;
         let (_, secret) = store.account_scope(&account.id).create_api_key(NAME).await?;
         let secret = secret.expose().to_owned();
-        keep(&file, &secret).map_err(|error| cannot("write", &file, &error))?;
+        let kept = private_file::replace(&file, format!("{secret}\n")).await;
+        kept.map_err(|error| cannot("write", &file, &error))?;
         return Ok(AdminKey::Created { secret, file });
     }
-    let secret = match std::fs::read_to_string(&file) {
+    let secret = match tokio::fs::read_to_string(&file).await {
         Ok(text) => text.trim().to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AdminKey::Unknown),
         Err(error) => return Err(cannot("read", &file, &error)),
@@ -55,15 +56,6 @@ pub(super) async fn admin_key(data_dir: &Path, store: &Store) -> Result<AdminKey
 
 fn cannot(what: &str, file: &Path, error: &io::Error) -> CliError {
     CliError::new(format!("cannot {what} {}: {error}", file.display()))
-}
-
-/// A temporary file has mode 0600 from its first byte.
-fn keep(file: &Path, secret: &str) -> io::Result<()> {
-    let mut temporary = NamedTempFile::new_in(file.parent().unwrap_or(Path::new(".")))?;
-    writeln!(temporary, "{secret}")?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(file)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The ready file: written when everything answers, read by scripts that started the server.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
+use super::private_file;
 use crate::error::CliError;
 
 /// How to reach the server. What this version does not have is `null`.
@@ -44,17 +44,15 @@ impl Ready {
 
     /// Puts the file in place whole, mode 0600: it holds the key, and whoever waits for it reads it
     /// at once.
-    pub(super) fn write(&self, file: &Path) -> Result<(), CliError> {
-        let failed = |error: io::Error| {
-            CliError::new(format!("cannot write the ready file {}: {error}", file.display()))
+    pub(super) async fn write(&self, file: &Path) -> Result<(), CliError> {
+        let text = serde_json::to_string_pretty(self).map_err(io::Error::from);
+        let written = match text {
+            Ok(text) => private_file::replace(file, text + "\n").await,
+            Err(error) => Err(error),
         };
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let mut temporary =
-            NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-        let text = serde_json::to_string_pretty(self).map_err(|error| failed(error.into()))?;
-        writeln!(temporary, "{text}").map_err(failed)?;
-        temporary.persist(file).map_err(|error| failed(error.error))?;
-        Ok(())
+        written.map_err(|error| {
+            CliError::new(format!("cannot write the ready file {}: {error}", file.display()))
+        })
     }
 }
 
@@ -66,11 +64,11 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn the_file_has_every_key_and_is_private() {
+    #[tokio::test]
+    async fn the_file_has_every_key_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ready.json");
-        Ready::new("http://127.0.0.1:1".into(), Some("fs_x")).write(&file).unwrap();
+        Ready::new("http://127.0.0.1:1".into(), Some("fs_x")).write(&file).await.unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(

@@ -1,0 +1,21 @@
+//! Files that hold a secret.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// Puts a file of mode 0600 in place: whoever looks sees the old content or the whole new one.
+pub(super) async fn replace(file: &Path, content: String) -> io::Result<()> {
+    let file = file.to_owned();
+    let write = move || {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        // A temporary file has mode 0600 from its first byte.
+        let mut temporary = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        temporary.write_all(content.as_bytes())?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(&file)?;
+        Ok(())
+    };
+    tokio::task::spawn_blocking(write).await?
+}
