@@ -23,6 +23,11 @@ export SYSTEMD_OFFLINE=1
 systemctl enable freestyle-agent.service freestyle-network.service ssh.socket
 # sshd starts with the first connection.
 systemctl disable ssh.service
+# Root's user manager runs from boot, so that it is in the snapshot that VMs start from and the
+# first login need not wait for it.
+mkdir -p /var/lib/systemd/linger
+touch /var/lib/systemd/linger/root
+systemctl --global disable ssh-agent.socket
 # Timers that would wake every idle clone.
 systemctl disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
     e2scrub_all.timer fstrim.timer

@@ -52,10 +52,14 @@ pub use spec::{DEFAULT_SUITE, ImageSpec};
 /// * `nowatchdog tsc=reliable` leave out periodic checks that wake every idle clone and misfire
 ///   after a restore, when the guest's clocks jump.
 /// * `no5lvl` spares one level of every page-table walk; no guest needs 128 PiB of address space.
+/// * `lsm=` names Debian's security modules without those that want a policy nobody wrote (SELinux,
+///   SMACK, TOMOYO, IPE) and without BPF, for which systemd compiles a program at every boot.
 /// * `quiet` and `systemd.show_status=error` keep the serial console, whose every byte is an exit
 ///   to QEMU, for messages that say something is wrong.
 pub const KERNEL_CMDLINE: &str = "root=/dev/vda rootfstype=ext4 rw console=ttyS0 panic=-1 \
-    net.ifnames=0 nowatchdog tsc=reliable no5lvl quiet systemd.show_status=error";
+    net.ifnames=0 nowatchdog tsc=reliable no5lvl \
+    lsm=landlock,lockdown,yama,loadpin,safesetid,integrity,apparmor \
+    quiet systemd.show_status=error";
 
 /// What [`ensure`] is doing, for a person who waits.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -38,14 +38,15 @@ macro_rules! guest_file {
 }
 
 pub(crate) const GUEST_FILES: &[GuestFile] = &[
-    guest_file!(0o644, "etc/default/locale"),
     guest_file!(0o644, "etc/freestyle/network"),
     guest_file!(0o644, "etc/fstab"),
     guest_file!(0o644, "etc/hostname"),
     guest_file!(0o644, "etc/hosts"),
+    guest_file!(0o644, "etc/locale.conf"),
     guest_file!(0o644, "etc/resolv.conf"),
     guest_file!(0o644, "etc/ssh/sshd_config.d/10-freestyle.conf"),
     guest_file!(0o440, "etc/sudoers.d/10-freestyle"),
+    guest_file!(0o644, "etc/sysctl.d/10-freestyle.conf"),
     guest_file!(0o644, "etc/systemd/journald.conf.d/10-freestyle.conf"),
     guest_file!(0o644, "etc/systemd/system/freestyle-network.service"),
     guest_file!(0o644, "etc/systemd/system/ssh.service.d/10-freestyle.conf"),
