@@ -23,9 +23,10 @@ mod launch;
 pub mod memory;
 mod process;
 mod qmp;
+pub mod sparse;
 
 pub use error::QemuError;
 pub use host::{Accelerator, AcceleratorChoice, Qemu};
 pub use launch::{AGENT_PORT, Begin, Launch, MachineShape, agent_socket, console_log, launch};
 pub use process::Process;
-pub use qmp::{Qmp, RunState, qmp_socket};
+pub use qmp::{Event, Qmp, RunState, qmp_socket};

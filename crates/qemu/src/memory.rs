@@ -18,16 +18,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{MemfdFlags, SealFlags, SeekFrom};
+use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::QemuError;
+use crate::sparse::{self, CHUNK, PAGE};
 
 /// The name under which the mapping shows in `/proc/PID/maps`.
 const NAME: &str = "freestyle-ram";
-const PAGE: u64 = 4096;
-/// Bytes copied at once: large enough to amortise the system call, small enough for the stack of
-/// caches.
-const CHUNK: usize = 1 << 20;
 
 /// Guest RAM that QEMU maps privately; nobody can change it.
 #[derive(Debug)]
@@ -49,7 +46,7 @@ impl SealedMemory {
             let image = File::open(path)?;
             let size_mib = image.metadata()?.len() >> 20;
             let file = create(size_mib)?;
-            copy_data(&image, &file)?;
+            sparse::copy(&image, &file)?;
             Ok((file, size_mib))
         };
         let (file, size_mib) =
@@ -79,51 +76,6 @@ fn create(size_mib: u64) -> io::Result<File> {
     let file = File::from(rustix::fs::memfd_create(NAME, flags)?);
     file.set_len(size_mib << 20)?;
     Ok(file)
-}
-
-/// Copies everything that is not a hole.
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    let mut at = 0;
-    while let Some((start, end)) = next_data(from, at)? {
-        copy_range(&mut buffer, start, end, |piece, at| from.read_exact_at(piece, at), to)?;
-        at = end;
-    }
-    Ok(())
-}
-
-/// The next range of `file` at or after `at` that holds data.
-fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
-    let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        Ok(start) => start,
-        Err(rustix::io::Errno::NXIO) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    let end = rustix::fs::seek(file, SeekFrom::Hole(start))?;
-    Ok(Some((start, end)))
-}
-
-/// Copies a range piece by piece; pieces that are all zero stay holes in `to`.
-fn copy_range(
-    buffer: &mut [u8],
-    start: u64,
-    end: u64,
-    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
-    to: &File,
-) -> io::Result<()> {
-    let mut at = start;
-    while at < end {
-        let len = buffer.len().min((end - at) as usize);
-        let piece = &mut buffer[..len];
-        read(piece, at)?;
-        for (index, page) in piece.chunks(PAGE as usize).enumerate() {
-            if page.iter().any(|byte| *byte != 0) {
-                to.write_all_at(page, at + index as u64 * PAGE)?;
-            }
-        }
-        at += len as u64;
-    }
-    Ok(())
 }
 
 /// Writes the RAM of a machine that booted on [`SealedMemory::zeroed`] to a new sparse file at
@@ -197,7 +149,7 @@ fn copy_written_pages(
             if run > 0 {
                 let (start, end) = ((first + index) * PAGE, (first + index + run) * PAGE);
                 let read = |piece: &mut [u8], at| memory.read_exact_at(piece, base + at);
-                copy_range(&mut buffer, start, end, read, image)?;
+                sparse::copy_range(&mut buffer, start, end, read, image)?;
             }
             written += run;
             index += run.max(1);

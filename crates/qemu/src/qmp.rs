@@ -35,6 +35,19 @@ pub enum RunState {
     Paused,
 }
 
+/// Something that happened to the machine by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// It ends; on a reset the guest wanted to boot again.
+    Shutdown {
+        /// The guest asked for a reboot.
+        reset: bool,
+    },
+    /// The host's disk is full: the machine was paused in the middle of a write, which is done
+    /// again when it is resumed.
+    DiskFull,
+}
+
 /// A connection to a monitor. QEMU serves one at a time.
 #[derive(Debug)]
 pub struct Qmp {
@@ -146,14 +159,21 @@ impl Qmp {
         serde_json::from_slice(&line).map_err(|error| QemuError::Monitor(error.to_string()))
     }
 
-    /// Waits until QEMU reports that the guest reset or shut the machine down, and answers which:
-    /// true is a reset. Fails when the connection ends without such a report.
-    pub async fn wait_for_shutdown(&mut self) -> Result<bool, QemuError> {
+    /// Waits for the next event that concerns the machine's life. Fails when the connection ends.
+    pub async fn next_event(&mut self) -> Result<Event, QemuError> {
         loop {
             let message = self.line().await?;
-            if message.get("event").and_then(Value::as_str) == Some("SHUTDOWN") {
-                let reason = message.pointer("/data/reason").and_then(Value::as_str);
-                return Ok(reason == Some("guest-reset"));
+            let data = |pointer| message.pointer(pointer).and_then(Value::as_str);
+            match message.get("event").and_then(Value::as_str) {
+                Some("SHUTDOWN") => {
+                    return Ok(Event::Shutdown {
+                        reset: data("/data/reason") == Some("guest-reset"),
+                    });
+                }
+                Some("BLOCK_IO_ERROR") if data("/data/action") == Some("stop") => {
+                    return Ok(Event::DiskFull);
+                }
+                _ => {}
             }
         }
     }

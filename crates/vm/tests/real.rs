@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use freestyle_vm::{CreateVm, FileOrDir, LinuxUser, ListVms, StartVm, VmError, VmState, sizing};
@@ -116,5 +117,79 @@ async fn clones_share_neither_randomness_nor_identity_and_have_the_right_time() 
     for vm in [one, other] {
         server.vms.delete(&server.account, &vm).await.unwrap();
     }
+    server.stop_and_check_nothing_is_left().await;
+}
+
+/// The code in a VM is hostile: were it to take over its QEMU, this is what it would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_over_qemu_would_find_nothing() {
+    let server = Server::start().await;
+    let vm = server.vms.create(&server.account, small()).await.unwrap();
+    let process = server.process_of(vm.instance_id.as_ref().unwrap());
+
+    let status = std::fs::read_to_string(process.join("status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().collect::<Vec<_>>()
+    };
+    let uid: u32 = field("Uid:")[0].parse().unwrap();
+    assert!(uid > 65_536, "a user of its own, not {uid}");
+    assert_eq!(field("Uid:"), vec![uid.to_string(); 4]);
+    assert_eq!(field("Groups:"), Vec::<&str>::new());
+    assert_eq!(field("CapEff:"), ["0000000000000000"]);
+    assert_eq!(field("CapPrm:"), ["0000000000000000"]);
+    assert_eq!(field("Seccomp:"), ["2"], "a system call filter");
+
+    let namespace = |process: &std::path::Path| std::fs::read_link(process.join("ns/net")).unwrap();
+    assert_ne!(namespace(&process), namespace("/proc/self".as_ref()));
+
+    let writable: Vec<_> = std::fs::read_dir(process.join("fd"))
+        .unwrap()
+        .flatten()
+        .filter(|fd| std::fs::metadata(fd.path()).is_ok_and(|file| file.is_file()))
+        .filter(|fd| fd.path().symlink_metadata().unwrap().permissions().mode() & 0o200 != 0)
+        .map(|fd| std::fs::read_link(fd.path()).unwrap())
+        .collect();
+    let own = |path: &std::path::Path| {
+        let own = [vm.id.as_str(), vm.instance_id.as_ref().unwrap().as_str(), "/memfd:"];
+        own.iter().any(|part| path.to_str().unwrap().contains(part))
+    };
+    assert!(writable.iter().all(|path| own(path)), "{writable:?}");
+    assert!(writable.len() >= 3, "disk, memory and logs at least: {writable:?}");
+
+    server.vms.delete(&server.account, &vm.id).await.unwrap();
+    server.stop_and_check_nothing_is_left().await;
+}
+
+/// The host's disk is nearly full: nothing new is begun, what runs goes on, and space heals all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_host_disk_refuses_vms_and_harms_none() {
+    let server = Server::start_on(support::small_disk()).await;
+    let (vms, account) = (&server.vms, &server.account);
+    let vm = vms.create(account, small()).await.unwrap().id;
+    let filler = server.fill_disk();
+
+    let refused = vms.create(account, small()).await;
+    assert!(matches!(refused, Err(VmError::NoCapacity(_))), "{refused:?}");
+    assert_eq!(run(&server, &vm, "echo alive").await.unwrap().stdout, b"alive\n");
+    assert_eq!(vms.list(account, ListVms::default()).await.unwrap().total, 1);
+
+    std::fs::remove_file(filler).unwrap();
+    let other = vms.create(account, small()).await.unwrap().id;
+    for vm in [vm, other] {
+        vms.delete(account, &vm).await.unwrap();
+    }
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_guest_disk_is_said_in_words() {
+    let server = Server::start().await;
+    let vm = server.vms.create(&server.account, small()).await.unwrap().id;
+    run(&server, &vm, "mkdir /full && mount -t tmpfs -o size=1m none /full").await.unwrap();
+    let path = "/full/file";
+    let written = server.vms.write_file(&server.account, &vm, None, path, vec![7; 2 << 20]).await;
+    assert!(matches!(&written, Err(VmError::File(why)) if why.contains("no space")), "{written:?}");
+    server.vms.delete(&server.account, &vm).await.unwrap();
     server.stop_and_check_nothing_is_left().await;
 }

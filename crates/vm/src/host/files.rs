@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use freestyle_qemu::disk::{Disk, Format, Layer};
+use freestyle_qemu::sparse;
 use freestyle_store::{InstanceId, VmId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -85,9 +86,12 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
                 let beside = self.layers().join(format!(".{name}.new"));
-                fs::copy(from, &beside).map_err(failed("copying a layer to", &beside))?;
-                let copy = File::open(&beside).and_then(|file| file.sync_all());
-                copy.map_err(failed("syncing", &beside))?;
+                let copy = || {
+                    let copy = File::create(&beside)?;
+                    sparse::copy(&File::open(from)?, &copy)?;
+                    copy.sync_all()
+                };
+                copy().map_err(failed("copying a layer to", &beside))?;
                 fs::rename(&beside, &to).map_err(failed("renaming to", &to))?;
                 sync_dir(&self.layers())
             }

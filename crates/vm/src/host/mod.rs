@@ -470,7 +470,7 @@ impl Inner {
                 qmp.resize_disk(vm.sizing.disk_mib).await.map_err(qemu_error)?;
             }
             qmp.resume().await.map_err(qemu_error)?;
-            running.watch_for_reset(qmp);
+            running.watch(qmp);
         }
         running.greet(identity, ANSWER_LIMIT).await
     }

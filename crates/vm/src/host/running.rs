@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use freestyle_guest_protocol::{AgentConnection, Identity, LinkError};
-use freestyle_qemu::{Process, QemuError, Qmp, agent_socket, console_log, qmp_socket};
+use freestyle_qemu::{Event, Process, QemuError, Qmp, agent_socket, console_log, qmp_socket};
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
@@ -19,6 +19,8 @@ use crate::error::VmError;
 const MAX_CONSOLE: u64 = 1 << 20;
 /// Bytes of its end that are shown when a VM dies.
 const CONSOLE_TAIL: u64 = 2000;
+/// How long a machine waits for space on the host's disk before it tries again.
+const DISK_FULL_PAUSE: Duration = Duration::from_secs(5);
 /// How long an agent that was up before may take to answer again.
 const RECONNECT: Duration = Duration::from_secs(10);
 
@@ -136,12 +138,23 @@ impl Running {
         }
     }
 
-    /// Keeps the monitor connection, which nobody else needs any more, to hear of a reset.
-    pub(crate) fn watch_for_reset(&self, mut qmp: Qmp) {
+    /// Keeps the monitor connection, which nobody else needs any more, to hear of a reset and to
+    /// resume a machine that QEMU paused because the host's disk was full.
+    pub(crate) fn watch(&self, mut qmp: Qmp) {
         let reset = self.reset.clone();
         let watch = tokio::spawn(async move {
-            if let Ok(true) = qmp.wait_for_shutdown().await {
-                reset.store(true, Ordering::Release);
+            loop {
+                match qmp.next_event().await {
+                    Ok(Event::Shutdown { reset: asked }) => reset.store(asked, Ordering::Release),
+                    Ok(Event::DiskFull) => {
+                        tracing::error!("the host's disk is full; a VM waits for space");
+                        tokio::time::sleep(DISK_FULL_PAUSE).await;
+                        // If there is still no space, it is paused again and we hear of it.
+                        let _ = qmp.resume().await;
+                    }
+                    // QEMU has ended.
+                    Err(_) => return,
+                }
             }
         });
         // A second watcher could not have got a monitor connection.

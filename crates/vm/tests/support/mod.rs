@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use freestyle_image::ImageSpec;
 use freestyle_qemu::AcceleratorChoice;
-use freestyle_store::{AccountId, Store, VmId};
+use freestyle_store::{AccountId, InstanceId, Store, VmId};
 use freestyle_vm::{Config, Exec, ExecOutput, VmError, VmInfo, VmService};
 use tempfile::TempDir;
 
@@ -13,16 +13,12 @@ pub(crate) struct Server {
     pub(crate) vms: VmService,
     pub(crate) account: AccountId,
     config: Config,
-    dir: TempDir,
+    dir: Place,
 }
 
-/// Where base images and their snapshots are shared between tests and runs.
+/// Where base images and their snapshots are shared between tests, runs and the real server.
 fn cache_dir() -> PathBuf {
-    let from = |name| std::env::var_os(name).map(PathBuf::from);
-    from("FREESTYLE_CACHE_DIR")
-        .or_else(|| from("XDG_CACHE_HOME").map(|cache| cache.join("freestyle")))
-        .or_else(|| from("HOME").map(|home| home.join(".cache/freestyle")))
-        .expect("a home directory")
+    std::env::var_os("FREESTYLE_CACHE_DIR").unwrap_or("/var/cache/freestyle".into()).into()
 }
 
 /// The agent that `cargo xtask test` builds before it runs the tests.
@@ -35,14 +31,21 @@ fn agent() -> PathBuf {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        // Short: sockets are in it.
+        Self::start_on(Place {
+            dir: tempfile::Builder::new().prefix("fs-").tempdir().unwrap(),
+            mounted: false,
+        })
+        .await
+    }
+
+    pub(crate) async fn start_on(dir: Place) -> Self {
         let log = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO);
         let _ = log.try_init();
-        // Short: sockets are in it.
-        let dir = tempfile::Builder::new().prefix("fs-").tempdir().unwrap();
         let spec = ImageSpec::new(agent());
         let image = freestyle_image::ensure(&cache_dir(), &spec, |_| {}).await.unwrap();
         let config = Config {
-            data_dir: dir.path().to_owned(),
+            data_dir: dir.dir.path().to_owned(),
             cache_dir: cache_dir(),
             qemu: "qemu-system-x86_64".into(),
             accelerator: AcceleratorChoice::Auto,
@@ -50,7 +53,7 @@ impl Server {
             resolvers: Vec::new(),
             image,
         };
-        let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
+        let store = Store::open(&dir.dir.path().join("store.sqlite")).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;
         let vms = VmService::open(config.clone(), store).await.unwrap();
         Self { vms, account, config, dir }
@@ -60,7 +63,7 @@ impl Server {
     pub(crate) async fn restart(self) -> Self {
         let Self { vms, account, config, dir } = self;
         vms.shut_down().await;
-        let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
+        let store = Store::open(&dir.dir.path().join("store.sqlite")).await.unwrap();
         let vms = VmService::open(config.clone(), store).await.unwrap();
         Self { vms, account, config, dir }
     }
@@ -70,14 +73,35 @@ impl Server {
         let Self { vms, dir, .. } = self;
         vms.shut_down().await;
         for kept in ["vms", "run"] {
-            let left: Vec<_> = std::fs::read_dir(dir.path().join(kept)).unwrap().collect();
+            let left: Vec<_> = std::fs::read_dir(dir.dir.path().join(kept)).unwrap().collect();
             assert!(left.is_empty(), "{kept}: {left:?}");
         }
-        let own = dir.path().to_str().unwrap();
+        let own = dir.dir.path().to_str().unwrap();
         for process in std::fs::read_dir("/proc").unwrap().flatten() {
             let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
             assert!(!String::from_utf8_lossy(&command).contains(own), "a process is left");
         }
+    }
+
+    /// Leaves 100 MiB of the data directory's file system.
+    pub(crate) fn fill_disk(&self) -> PathBuf {
+        let filler = self.dir.dir.path().join("filler");
+        let file = std::fs::File::create(&filler).unwrap();
+        let stat = rustix::fs::statvfs(self.dir.dir.path()).unwrap();
+        let free = stat.f_bavail * stat.f_frsize;
+        let flags = rustix::fs::FallocateFlags::empty();
+        rustix::fs::fallocate(&file, flags, 0, free - (100 << 20)).unwrap();
+        filler
+    }
+
+    /// The folder of `/proc` of an instance's QEMU.
+    pub(crate) fn process_of(&self, instance: &InstanceId) -> PathBuf {
+        let is_its = |process: &std::fs::DirEntry| {
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(&format!("-name\0freestyle-{instance}\0"))
+        };
+        let mut processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes.find(is_its).expect("its QEMU runs").path()
     }
 
     /// Waits until the VM is as wanted.
@@ -89,6 +113,30 @@ impl Server {
         };
         tokio::time::timeout(Duration::from_secs(180), wait).await.unwrap();
     }
+}
+
+/// A data directory; removed at the end.
+pub(crate) struct Place {
+    dir: TempDir,
+    mounted: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.mounted {
+            let _ =
+                std::process::Command::new("umount").arg("--lazy").arg(self.dir.path()).status();
+        }
+    }
+}
+
+/// A data directory on a file system of its own, of 3 GiB.
+pub(crate) fn small_disk() -> Place {
+    let dir = tempfile::Builder::new().prefix("fs-").tempdir().unwrap();
+    let mount = ["-t", "tmpfs", "-o", "size=3g", "none"];
+    let mounted = std::process::Command::new("mount").args(mount).arg(dir.path()).status();
+    assert!(mounted.unwrap().success());
+    Place { dir, mounted: true }
 }
 
 /// Runs a command as root.
