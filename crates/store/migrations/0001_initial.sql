@@ -29,27 +29,24 @@ CREATE TABLE vms (
     -- Content hash of the base image.
     image                    TEXT    NOT NULL,
     phase                    TEXT    NOT NULL,
-    -- The current run; NULL while nothing runs.
+    -- The current run, from before its process starts until after it ended.
     instance_id              TEXT    UNIQUE,
     -- The host's resources of that run: addresses and names are computed from it.
-    slot                     BIGINT,
-    -- How many runs there have been.
-    generation               BIGINT  NOT NULL DEFAULT 0,
+    slot                     BIGINT  UNIQUE,
     persistence              TEXT    NOT NULL,
     idle_timeout_seconds     BIGINT,
     activity_threshold_bytes BIGINT,
     recreate                 BOOLEAN NOT NULL,
-    node                     TEXT    NOT NULL,
     created_at               BIGINT  NOT NULL,
     deleted_at               BIGINT,
     last_exit                TEXT,
     CHECK ((instance_id IS NULL) = (slot IS NULL)),
     CHECK ((phase = 'deleted') = (deleted_at IS NOT NULL)),
     CHECK (deleted_at IS NULL OR instance_id IS NULL),
+    CHECK (phase IN ('stopped', 'deleted') OR instance_id IS NOT NULL),
     CHECK (phase <> 'ready' OR account_id IS NULL)
 );
 
-CREATE UNIQUE INDEX vms_slot ON vms (node, slot) WHERE slot IS NOT NULL;
 CREATE INDEX vms_of_account ON vms (account_id, created_at);
 CREATE INDEX vms_live ON vms (created_at) WHERE deleted_at IS NULL;
 CREATE INDEX vms_ready ON vms (image, vcpus, memory_mib, disk_mib) WHERE phase = 'ready';
@@ -59,14 +56,5 @@ CREATE TABLE operations (
     id         TEXT   NOT NULL PRIMARY KEY,
     vm_id      TEXT   NOT NULL UNIQUE REFERENCES vms (id),
     kind       TEXT   NOT NULL,
-    direction  TEXT   NOT NULL CHECK (direction IN ('forward', 'undo')),
-    next_step  BIGINT NOT NULL,
-    -- JSON.
-    params     TEXT   NOT NULL,
     started_at BIGINT NOT NULL
-);
-
-CREATE TABLE settings (
-    key   TEXT NOT NULL PRIMARY KEY,
-    value TEXT NOT NULL
 );

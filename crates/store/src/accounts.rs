@@ -49,13 +49,4 @@ impl SystemScope<'_> {
             .await?;
         Ok(accounts)
     }
-
-    /// One account.
-    pub async fn account(&self, id: &AccountId) -> Result<Option<Account>, StoreError> {
-        let account = sqlx::query_as("SELECT * FROM accounts WHERE id = $1")
-            .bind(id.as_str())
-            .fetch_optional(self.store.readers())
-            .await?;
-        Ok(account)
-    }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ids::{InstanceId, OperationId, VmId};
+use crate::ids::{OperationId, VmId};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,21 +33,13 @@ pub enum StoreError {
     /// The VM never existed or was deleted.
     #[error("there is no VM {0}")]
     NoSuchVm(VmId),
-    /// The operation is finished, or its VM was deleted under it.
+    /// The operation is finished.
     #[error("there is no unfinished operation {0}")]
     NoSuchOperation(OperationId),
     /// The VM has an unfinished operation: one at a time.
     #[error("operation {0} is in progress")]
     OperationInProgress(OperationId),
-    /// The VM has a current instance: it must end before another begins.
-    #[error("VM {vm} already runs as instance {instance}")]
-    InstanceExists {
-        /// The VM.
-        vm: VmId,
-        /// Its current instance.
-        instance: InstanceId,
-    },
-    /// Every slot of the host is taken by a live instance.
+    /// Every slot of the host is taken by an instance.
     #[error("all {} slots for running VMs are taken", crate::SLOTS)]
     NoFreeSlot,
     /// A number is larger than a database integer.

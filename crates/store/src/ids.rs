@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// Length of the random part of every identifier.
 const RANDOM_CHARS: usize = 20;
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -39,8 +37,7 @@ fn is_random_chars(text: &str) -> bool {
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident, $prefix:literal, $expected:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(String);
 
         impl $name {
@@ -63,14 +60,6 @@ macro_rules! id_type {
                     Some(random) if is_random_chars(random) => Ok(Self(text.to_owned())),
                     _ => Err(ParseIdError { expected: $expected }),
                 }
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = ParseIdError;
-
-            fn try_from(text: String) -> Result<Self, ParseIdError> {
-                text.parse()
             }
         }
 
@@ -121,8 +110,7 @@ id_type!(
 );
 
 /// A tenant: it owns API keys and everything else. A UUID (protocol section 5).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(String);
 
 impl AccountId {
@@ -157,14 +145,6 @@ impl FromStr for AccountId {
         } else {
             Err(ParseIdError { expected: "an account id is a lower-case UUID" })
         }
-    }
-}
-
-impl TryFrom<String> for AccountId {
-    type Error = ParseIdError;
-
-    fn try_from(text: String) -> Result<Self, ParseIdError> {
-        text.parse()
     }
 }
 

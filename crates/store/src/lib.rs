@@ -2,12 +2,12 @@
 //!
 //! Owns: identifiers, what is remembered about accounts, API keys, VMs and operations, and the one
 //! place where a query is scoped to an account. Does not own: what runs on the host (`vm`,
-//! `network`), any wire format (`api`), or what a step of an operation does (`vm`).
+//! `network`), any wire format (`api`), or what an operation does (`vm`).
 //!
 //! # Tenancy
 //!
 //! A [`Store`] by itself answers nothing. What an account may see and change is a method of
-//! [`AccountScope`]; what crosses accounts (the reconciler, the pool, the steps of operations) is a
+//! [`AccountScope`]; what crosses accounts (taking over after a restart, the pool, operations) is a
 //! method of [`SystemScope`]. So every call site shows which of the two it is:
 //!
 //! ```
@@ -32,7 +32,6 @@ mod instances;
 mod migrations;
 mod operations;
 mod rows;
-mod settings;
 mod store;
 mod vm_record;
 mod vms;
@@ -42,9 +41,9 @@ pub use api_keys::{ApiKey, ApiKeySecret};
 pub use error::StoreError;
 pub use ids::{AccountId, ApiKeyId, InstanceId, OperationId, ParseIdError, SnapshotId, VmId};
 pub use instances::SLOTS;
-pub use operations::{Direction, NewOperation, Operation};
+pub use operations::Operation;
 pub use store::{AccountScope, Store, SystemScope};
 pub use vm_record::{
     DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,
 };
-pub use vms::{InstanceChange, VmChange};
+pub use vms::Settled;

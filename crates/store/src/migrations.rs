@@ -100,7 +100,6 @@ mod tests {
         let key = "fs_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
         let whose = store.system().authenticate_api_key(key).await.unwrap();
         assert_eq!(whose.as_ref(), Some(&accounts[0].id));
-        assert_eq!(store.system().setting("default_image").await.unwrap().as_deref(), Some("abc"));
     }
 
     #[tokio::test]

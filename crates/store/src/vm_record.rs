@@ -8,7 +8,7 @@ use crate::ids::{AccountId, InstanceId, VmId};
 use crate::rows::{decoded, number, optional_number, parsed, parsed_optional, word};
 
 /// CPU, memory and disk of a VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sizing {
     /// Virtual CPUs.
     pub vcpus: u32,
@@ -54,28 +54,17 @@ pub enum VmPhase {
     Creating,
     /// Held in the pool: made and waiting for an account to claim it.
     Ready,
-    /// Has a process.
+    /// Has a process, or had one whose end is not recorded yet.
     Running,
     /// Only its disk is kept.
     Stopped,
-    /// Its files are being removed.
-    Deleting,
     /// Gone; the row remains for lists that ask for it.
     Deleted,
-    /// Its files are missing or damaged.
-    Lost,
 }
 
 impl VmPhase {
-    const ALL: [Self; 7] = [
-        Self::Creating,
-        Self::Ready,
-        Self::Running,
-        Self::Stopped,
-        Self::Deleting,
-        Self::Deleted,
-        Self::Lost,
-    ];
+    const ALL: [Self; 5] =
+        [Self::Creating, Self::Ready, Self::Running, Self::Stopped, Self::Deleted];
 
     /// As stored.
     pub(crate) fn as_str(self) -> &'static str {
@@ -84,9 +73,7 @@ impl VmPhase {
             Self::Ready => "ready",
             Self::Running => "running",
             Self::Stopped => "stopped",
-            Self::Deleting => "deleting",
             Self::Deleted => "deleted",
-            Self::Lost => "lost",
         }
     }
 }
@@ -96,11 +83,8 @@ impl VmPhase {
 pub struct Instance {
     /// Identifier; what is made on the host for this run is named after it.
     pub id: InstanceId,
-    /// Below [`crate::SLOTS`], and no other live instance of the node has it: addresses are
-    /// computed from it.
+    /// Below [`crate::SLOTS`], and no other instance has it: addresses are computed from it.
     pub slot: u16,
-    /// 1 for the VM's first run, one more for each further one.
-    pub generation: i64,
 }
 
 /// What is remembered about a VM.
@@ -118,7 +102,8 @@ pub struct VmRecord {
     pub image: String,
     /// The last settled state.
     pub phase: VmPhase,
-    /// The current run, from before its process is started until after it ended.
+    /// The current run, from before its process is started until after it ended. There is one in
+    /// every phase but Stopped and Deleted; in Stopped only while the VM is being started.
     pub instance: Option<Instance>,
     /// What happens when it stops or space runs out.
     pub persistence: Persistence,
@@ -128,8 +113,6 @@ pub struct VmRecord {
     pub activity_threshold_bytes: Option<u64>,
     /// As given at create.
     pub recreate: bool,
-    /// The server that has its files.
-    pub node: String,
     /// Unix milliseconds; of a VM from the pool, when it was claimed.
     pub created_at: i64,
     /// Unix milliseconds; set exactly in phase [`VmPhase::Deleted`].
@@ -142,11 +125,7 @@ impl FromRow<'_, SqliteRow> for VmRecord {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
         let instance = match parsed_optional(row, "instance_id")? {
             None => None,
-            Some(id) => Some(Instance {
-                id,
-                slot: number(row, "slot")?,
-                generation: row.try_get("generation")?,
-            }),
+            Some(id) => Some(Instance { id, slot: number(row, "slot")? }),
         };
         let persistence: &str = row.try_get("persistence")?;
         Ok(Self {
@@ -165,7 +144,6 @@ impl FromRow<'_, SqliteRow> for VmRecord {
             idle_timeout_seconds: optional_number(row, "idle_timeout_seconds")?,
             activity_threshold_bytes: optional_number(row, "activity_threshold_bytes")?,
             recreate: row.try_get("recreate")?,
-            node: row.try_get("node")?,
             created_at: row.try_get("created_at")?,
             deleted_at: row.try_get("deleted_at")?,
             last_exit: row.try_get("last_exit")?,

@@ -5,46 +5,25 @@ use sqlx::SqliteConnection;
 use crate::error::StoreError;
 use crate::ids::{AccountId, InstanceId, VmId};
 use crate::instances;
-use crate::operations::{self, NewOperation, Operation};
+use crate::operations::{self, Operation};
 use crate::rows::{integer, json, optional_integer};
 use crate::store::{AccountScope, SystemScope, now};
 use crate::vm_record::{NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
 
-/// The only node there is until several share a database.
-const LOCAL_NODE: &str = "local";
-
-/// What changes about a VM together with its operation, in one transaction. The default changes
-/// nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VmChange {
-    /// The new phase, if it changes; see [`SystemScope::set_phase`].
-    pub phase: Option<VmPhase>,
-    /// What becomes of the current instance.
-    pub instance: InstanceChange,
-}
-
-impl VmChange {
-    /// Only the phase changes.
-    pub fn phase(phase: VmPhase) -> Self {
-        Self { phase: Some(phase), instance: InstanceChange::Keep }
-    }
-}
-
-/// What becomes of a VM's current instance.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum InstanceChange {
-    /// Nothing.
-    #[default]
-    Keep,
-    /// The VM has none and gets a new one; see [`SystemScope::begin_instance`].
-    Begin,
-    /// It ended. Nothing happens if the VM's current instance is another.
-    End {
-        /// The run that ended.
-        instance: InstanceId,
-        /// How, in words.
-        last_exit: String,
+/// How an operation leaves its VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled<'a> {
+    /// In phase [`VmPhase::Running`]. It must have an instance.
+    Running,
+    /// In phase [`VmPhase::Ready`]. It must have an instance and no owner.
+    Ready,
+    /// In phase [`VmPhase::Stopped`]; its instance, if it has one, ends.
+    Stopped {
+        /// How the instance ended, in words.
+        last_exit: &'a str,
     },
+    /// In phase [`VmPhase::Deleted`]; its instance, if it has one, ends. The row remains.
+    Deleted,
 }
 
 impl AccountScope<'_> {
@@ -74,15 +53,15 @@ impl AccountScope<'_> {
     }
 
     /// Records a VM that is about to be made for this account: phase Creating, its first instance
-    /// and the operation that makes it. One transaction: nothing remains of it on an error.
+    /// and the operation, of this kind, that makes it. One transaction: nothing remains of it on an error.
     pub async fn insert_vm(
         &self,
         vm: &NewVm,
         settings: &VmSettings,
-        operation: NewOperation<'_>,
+        kind: &str,
     ) -> Result<(VmRecord, Operation), StoreError> {
         let mut tx = self.store.begin().await?;
-        let inserted = insert(&mut tx, Some(self.account), vm, settings, operation).await?;
+        let inserted = insert(&mut tx, Some(self.account), vm, settings, kind).await?;
         tx.commit().await?;
         Ok(inserted)
     }
@@ -95,7 +74,7 @@ impl AccountScope<'_> {
         image: &str,
         sizing: Sizing,
         settings: &VmSettings,
-        operation: NewOperation<'_>,
+        kind: &str,
     ) -> Result<Option<(VmRecord, Operation)>, StoreError> {
         let mut tx = self.store.begin().await?;
         let claimed: Option<VmRecord> = sqlx::query_as(
@@ -125,7 +104,7 @@ impl AccountScope<'_> {
         let Some(vm) = claimed else {
             return Ok(None);
         };
-        let operation = operations::begin(&mut tx, &vm.id, operation).await?;
+        let operation = operations::begin(&mut tx, &vm.id, kind).await?;
         tx.commit().await?;
         Ok(Some((vm, operation)))
     }
@@ -152,15 +131,6 @@ impl AccountScope<'_> {
 }
 
 impl SystemScope<'_> {
-    /// Any account's VM; `None` if it never existed or was deleted.
-    pub async fn vm(&self, id: &VmId) -> Result<Option<VmRecord>, StoreError> {
-        let vm = sqlx::query_as("SELECT * FROM vms WHERE id = $1 AND deleted_at IS NULL")
-            .bind(id.as_str())
-            .fetch_optional(self.store.readers())
-            .await?;
-        Ok(vm)
-    }
-
     /// Every VM that was not deleted, of all accounts and the pool, oldest first.
     pub async fn live_vms(&self) -> Result<Vec<VmRecord>, StoreError> {
         let vms =
@@ -175,7 +145,7 @@ impl SystemScope<'_> {
     pub async fn insert_pool_vm(
         &self,
         vm: &NewVm,
-        operation: NewOperation<'_>,
+        kind: &str,
     ) -> Result<(VmRecord, Operation), StoreError> {
         // Placeholders: whoever claims the VM brings the settings.
         let settings = VmSettings {
@@ -186,18 +156,9 @@ impl SystemScope<'_> {
             recreate: false,
         };
         let mut tx = self.store.begin().await?;
-        let inserted = insert(&mut tx, None, vm, &settings, operation).await?;
+        let inserted = insert(&mut tx, None, vm, &settings, kind).await?;
         tx.commit().await?;
         Ok(inserted)
-    }
-
-    /// Records a new phase. Deleted also ends the VM's instance and drops its operation; the row
-    /// remains.
-    pub async fn set_phase(&self, vm: &VmId, phase: VmPhase) -> Result<(), StoreError> {
-        let mut tx = self.store.begin().await?;
-        set_phase(&mut tx, vm, phase).await?;
-        tx.commit().await?;
-        Ok(())
     }
 }
 
@@ -213,50 +174,26 @@ pub(crate) async fn live_vm(
         .ok_or_else(|| StoreError::NoSuchVm(id.clone()))
 }
 
-/// Applies a change and answers the VM as it then is.
-pub(crate) async fn change(
+/// Records how an operation leaves its VM and answers the VM as it then is.
+pub(crate) async fn settle(
     database: &mut SqliteConnection,
     vm: &VmId,
-    change: &VmChange,
+    settled: Settled<'_>,
 ) -> Result<VmRecord, StoreError> {
-    match &change.instance {
-        InstanceChange::Keep => {}
-        InstanceChange::Begin => {
-            instances::begin(database, vm).await?;
-        }
-        InstanceChange::End { instance, last_exit } => {
-            instances::end(database, vm, instance, last_exit).await?;
-        }
-    }
-    match change.phase {
-        Some(phase) => set_phase(database, vm, phase).await,
-        None => live_vm(database, vm).await,
-    }
-}
-
-/// Records a new phase and answers the VM as it then is.
-pub(crate) async fn set_phase(
-    database: &mut SqliteConnection,
-    vm: &VmId,
-    phase: VmPhase,
-) -> Result<VmRecord, StoreError> {
-    let update = match phase {
-        VmPhase::Deleted => {
-            // Its task, if there is one, finds out when it next reports a step.
-            operations::remove_of_vm(database, vm).await?;
-            sqlx::query_as(
-                "UPDATE vms SET phase = $2, deleted_at = $3, instance_id = NULL, slot = NULL
-                 WHERE id = $1 AND deleted_at IS NULL RETURNING *",
-            )
-            .bind(vm.as_str())
-            .bind(phase.as_str())
-            .bind(now())
-        }
-        _ => sqlx::query_as(
-            "UPDATE vms SET phase = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING *",
-        )
-        .bind(vm.as_str())
-        .bind(phase.as_str()),
+    const PHASE: &str =
+        "UPDATE vms SET phase = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    const STOPPED: &str = "UPDATE vms SET phase = $2, instance_id = NULL, slot = NULL,
+             last_exit = CASE WHEN instance_id IS NULL THEN last_exit ELSE $3 END
+         WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    const DELETED: &str = "UPDATE vms SET phase = $2, instance_id = NULL, slot = NULL,
+             deleted_at = $3
+         WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    let update = |sql, phase: VmPhase| sqlx::query_as(sql).bind(vm.as_str()).bind(phase.as_str());
+    let update = match settled {
+        Settled::Running => update(PHASE, VmPhase::Running),
+        Settled::Ready => update(PHASE, VmPhase::Ready),
+        Settled::Stopped { last_exit } => update(STOPPED, VmPhase::Stopped).bind(last_exit),
+        Settled::Deleted => update(DELETED, VmPhase::Deleted).bind(now()),
     };
     update.fetch_optional(database).await?.ok_or_else(|| StoreError::NoSuchVm(vm.clone()))
 }
@@ -266,13 +203,15 @@ async fn insert(
     account: Option<&AccountId>,
     vm: &NewVm,
     settings: &VmSettings,
-    operation: NewOperation<'_>,
+    kind: &str,
 ) -> Result<(VmRecord, Operation), StoreError> {
-    sqlx::query(
+    let slot = instances::free_slot(database).await?;
+    let record: VmRecord = sqlx::query_as(
         "INSERT INTO vms (id, account_id, name, vcpus, memory_mib, disk_mib, image, phase,
-             persistence, idle_timeout_seconds, activity_threshold_bytes, recreate, node,
-             created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+             instance_id, slot, persistence, idle_timeout_seconds, activity_threshold_bytes,
+             recreate, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+         RETURNING *",
     )
     .bind(vm.id.as_str())
     .bind(account.map(AccountId::as_str))
@@ -282,15 +221,15 @@ async fn insert(
     .bind(integer(vm.sizing.disk_mib)?)
     .bind(&vm.image)
     .bind(VmPhase::Creating.as_str())
+    .bind(InstanceId::random().as_str())
+    .bind(slot)
     .bind(json(&settings.persistence)?)
     .bind(optional_integer(settings.idle_timeout_seconds)?)
     .bind(optional_integer(settings.activity_threshold_bytes)?)
     .bind(settings.recreate)
-    .bind(LOCAL_NODE)
     .bind(now())
-    .execute(&mut *database)
+    .fetch_one(&mut *database)
     .await?;
-    instances::begin(database, &vm.id).await?;
-    let operation = operations::begin(database, &vm.id, operation).await?;
-    Ok((live_vm(database, &vm.id).await?, operation))
+    let operation = operations::begin(database, &vm.id, kind).await?;
+    Ok((record, operation))
 }

@@ -19,16 +19,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use freestyle_store::{
-    InstanceChange, NewOperation, Operation as OperationRow, OperationId, StoreError, VmChange,
-    VmId, VmPhase, VmRecord,
-};
+use freestyle_store::{OperationId, StoreError, VmId, VmPhase, VmRecord};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Exit, Step};
 use crate::error::VmError;
-use crate::model::Exec;
-use crate::operation::{Operation, Outcome, install_command, installed};
+use crate::model::{AptPackage, Exec};
+use crate::operation::{Begun, Operation, Outcome, install_command, installed};
 use crate::service::Shared;
 
 /// Requests that may wait for one VM. More are refused as busy.
@@ -46,17 +43,32 @@ pub(crate) struct Status {
 pub(crate) struct Busy {
     /// As stored.
     pub(crate) id: OperationId,
-    /// See [`Operation::kind`].
-    pub(crate) kind: &'static str,
+    /// Which one.
+    pub(crate) operation: Operation,
     /// Whether it installs packages.
     pub(crate) builds: bool,
 }
 
 struct Request {
-    operation: Operation,
-    /// Set if the caller has begun the operation in the store already.
-    begun: Option<(VmRecord, OperationRow)>,
+    work: Work,
     reply: oneshot::Sender<Result<VmRecord, VmError>>,
+}
+
+/// What is asked of the task.
+enum Work {
+    /// To begin an operation and carry it out.
+    Begin(Operation),
+    /// To carry out an operation that the caller has begun in the store; `vm` is as it then was.
+    CarryOut { vm: Box<VmRecord>, begun: Begun, packages: Vec<AptPackage> },
+}
+
+impl Work {
+    fn operation(&self) -> Operation {
+        match self {
+            Self::Begin(operation) => *operation,
+            Self::CarryOut { begun, .. } => begun.operation,
+        }
+    }
 }
 
 /// How others reach the task.
@@ -70,26 +82,23 @@ pub(crate) struct Handle {
 impl Handle {
     /// Has the operation done and answers the VM as it then is.
     pub(crate) async fn run(&self, operation: Operation) -> Result<VmRecord, VmError> {
-        self.request(operation, None).await
+        self.request(Work::Begin(operation)).await
     }
 
-    /// As [`Handle::run`], for an operation that is in the store already.
+    /// As [`Handle::run`], for an operation that is in the store already. Once the guest answers,
+    /// the packages are installed.
     pub(crate) async fn run_begun(
         &self,
-        operation: Operation,
         vm: VmRecord,
-        row: OperationRow,
+        begun: Begun,
+        packages: Vec<AptPackage>,
     ) -> Result<VmRecord, VmError> {
-        self.request(operation, Some((vm, row))).await
+        self.request(Work::CarryOut { vm: Box::new(vm), begun, packages }).await
     }
 
-    async fn request(
-        &self,
-        operation: Operation,
-        begun: Option<(VmRecord, OperationRow)>,
-    ) -> Result<VmRecord, VmError> {
+    async fn request(&self, work: Work) -> Result<VmRecord, VmError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.try_send(Request { operation, begun, reply });
+        let sent = self.requests.try_send(Request { work, reply });
         match sent {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -116,7 +125,7 @@ impl Handle {
 pub(crate) fn spawn<E: Engine>(
     shared: Arc<Shared<E>>,
     record: VmRecord,
-    unfinished: Option<OperationRow>,
+    unfinished: Option<Begun>,
 ) -> Handle {
     let (requests, receiver) = mpsc::channel(QUEUE);
     let (status_sender, status) = watch::channel(Status::default());
@@ -141,7 +150,7 @@ struct Machine<E: Engine> {
     queue: VecDeque<Request>,
     status: watch::Sender<Status>,
     /// An operation whose end could not be reached: by a crash, or because the host refused.
-    unfinished: Option<OperationRow>,
+    unfinished: Option<Begun>,
 }
 
 /// What woke the task.
@@ -157,7 +166,7 @@ impl<E: Engine> Machine<E> {
         while !self.is_over() {
             match self.next_event().await {
                 Event::Request(request) => {
-                    let result = self.serve(request.operation, request.begun).await;
+                    let result = self.serve(request.work).await;
                     // The map must forget a deleted VM before its caller hears of it.
                     if self.is_over() {
                         self.shared.forget(&self.record.id);
@@ -197,7 +206,7 @@ impl<E: Engine> Machine<E> {
     /// The process ended without being asked to.
     async fn notice_exit(&mut self, exit: Exit) {
         tracing::info!(vm = %self.record.id, how = exit.how, reboot = exit.reboot, "a VM ended");
-        let ended = self.serve_with_exit(Operation::Kill, None, &exit.how).await;
+        let ended = self.serve_with_exit(Work::Begin(Operation::Kill), &exit.how).await;
         if let Err(error) = ended {
             tracing::error!(vm = %self.record.id, %error, "cleaning up after a VM that ended");
             return;
@@ -205,60 +214,51 @@ impl<E: Engine> Machine<E> {
         if !exit.reboot || self.is_over() {
             return;
         }
-        if let Err(error) = self.serve(Operation::Start, None).await {
+        if let Err(error) = self.serve(Work::Begin(Operation::Start)).await {
             tracing::warn!(vm = %self.record.id, %error, "a guest's reboot failed");
         }
     }
 
-    async fn serve(
-        &mut self,
-        operation: Operation,
-        begun: Option<(VmRecord, OperationRow)>,
-    ) -> Result<VmRecord, VmError> {
-        let how = match operation {
+    async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
+        let how = match work.operation() {
             Operation::Stop => "stopped",
             Operation::Kill => "killed",
             _ => "ended",
         };
-        self.serve_with_exit(operation, begun, how).await
+        self.serve_with_exit(work, how).await
     }
 
-    async fn serve_with_exit(
-        &mut self,
-        operation: Operation,
-        begun: Option<(VmRecord, OperationRow)>,
-        how: &str,
-    ) -> Result<VmRecord, VmError> {
+    async fn serve_with_exit(&mut self, work: Work, how: &str) -> Result<VmRecord, VmError> {
         self.finish_unfinished().await?;
         if self.is_over() {
             return Err(VmError::NotFound(self.record.id.clone()));
         }
-        let row = match begun {
-            Some((record, row)) => {
-                self.record = record;
-                row
+        let (begun, packages) = match work {
+            Work::CarryOut { vm, begun, packages } => {
+                self.record = *vm;
+                (begun, packages)
             }
-            None => {
-                if let Some(answer) = self.nothing_to_do(&operation).await {
+            Work::Begin(operation) => {
+                if let Some(answer) = self.nothing_to_do(operation).await {
                     return answer;
                 }
-                self.begin(&operation).await?
+                (self.begin(operation).await?, Vec::new())
             }
         };
         self.status.send_replace(Status {
             busy: Some(Busy {
-                id: row.id.clone(),
-                kind: operation.kind(),
-                builds: !operation.packages().is_empty(),
+                id: begun.id.clone(),
+                operation: begun.operation,
+                builds: !packages.is_empty(),
             }),
         });
-        let result = self.carry_out(&operation, row, how).await;
+        let result = self.carry_out(begun, &packages, how).await;
         self.status.send_replace(Status::default());
         result.map(|()| self.record.clone())
     }
 
     /// The answer to an operation that finds the VM where it would take it.
-    async fn nothing_to_do(&mut self, operation: &Operation) -> Option<Result<VmRecord, VmError>> {
+    async fn nothing_to_do(&mut self, operation: Operation) -> Option<Result<VmRecord, VmError>> {
         match (operation, &self.record.instance) {
             (Operation::Stop | Operation::Kill, None) => Some(Ok(self.record.clone())),
             (Operation::Start, Some(instance)) if self.shared.engine.is_alive(&instance.id) => {
@@ -273,47 +273,50 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    async fn begin(&mut self, operation: &Operation) -> Result<OperationRow, VmError> {
-        let change = match (operation, &self.record.instance) {
-            (Operation::Start, None) => VmChange { phase: None, instance: InstanceChange::Begin },
-            _ => VmChange::default(),
+    async fn begin(&mut self, operation: Operation) -> Result<Begun, VmError> {
+        let (system, id) = (self.shared.store.system(), &self.record.id);
+        let begun = match operation {
+            Operation::Start => system.begin_operation_with_instance(id, operation.as_str()).await,
+            _ => system.begin_operation(id, operation.as_str()).await,
         };
-        let params = operation.params();
-        let new = NewOperation { kind: operation.kind(), params: &params };
-        let begun = self.shared.store.system().begin_operation(&self.record.id, new, &change).await;
         let (record, row) = begun.map_err(|error| self.store_error(error))?;
         self.record = record;
-        Ok(row)
+        Ok(Begun { id: row.id, operation })
     }
 
     async fn carry_out(
         &mut self,
-        operation: &Operation,
-        row: OperationRow,
+        begun: Begun,
+        packages: &[AptPackage],
         how: &str,
     ) -> Result<(), VmError> {
-        let done = self.build_or_yield(operation).await;
+        let operation = begun.operation;
+        let done = self.build_or_yield(operation, packages).await;
         let outcome = match &done {
             Ok(()) => operation.success(&self.record),
             Err(error) => {
-                tracing::warn!(vm = %self.record.id, kind = operation.kind(), %error, "undoing");
-                Operation::failure(operation.kind(), &self.record)
+                tracing::warn!(vm = %self.record.id, ?operation, %error, "undoing");
+                operation.failure(&self.record)
             }
         };
-        self.settle(row, outcome, how).await?;
+        self.settle(begun, outcome, how).await?;
         done
     }
 
     /// Does the steps, or gives up when a request comes that ends the VM.
-    async fn build_or_yield(&mut self, operation: &Operation) -> Result<(), VmError> {
+    async fn build_or_yield(
+        &mut self,
+        operation: Operation,
+        packages: &[AptPackage],
+    ) -> Result<(), VmError> {
         let Self { shared, record, requests, queue, .. } = self;
-        let build = build(&shared.engine, record, operation);
+        let build = build(&shared.engine, record, operation, packages);
         tokio::pin!(build);
         loop {
             tokio::select! {
                 built = &mut build => return built,
                 Some(request) = requests.recv() => {
-                    let ends = operation.yields_to(&request.operation);
+                    let ends = operation.yields_to(request.work.operation());
                     queue.push_back(request);
                     if ends {
                         return Err(VmError::Interrupted(record.id.clone()));
@@ -324,39 +327,34 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Takes the VM to `outcome` and records it together with the operation's end.
-    async fn settle(
-        &mut self,
-        row: OperationRow,
-        outcome: Outcome,
-        how: &str,
-    ) -> Result<(), VmError> {
+    async fn settle(&mut self, begun: Begun, outcome: Outcome, how: &str) -> Result<(), VmError> {
         for step in outcome.steps() {
             if self.record.instance.is_none() && *step != Step::RemoveDisk {
                 continue;
             }
             if let Err(error) = self.shared.engine.apply(*step, &self.record).await {
-                self.unfinished = Some(row);
+                self.unfinished = Some(begun);
                 return Err(error);
             }
         }
-        let change = outcome.change(&self.record, how);
-        match self.shared.store.system().finish_operation(&row.id, &change).await {
+        let system = self.shared.store.system();
+        match system.finish_operation(&begun.id, outcome.settled(how)).await {
             Ok(record) => {
                 self.record = record;
                 Ok(())
             }
             Err(error) => {
-                self.unfinished = Some(row);
+                self.unfinished = Some(begun);
                 Err(self.store_error(error))
             }
         }
     }
 
     async fn finish_unfinished(&mut self) -> Result<(), VmError> {
-        let Some(row) = self.unfinished.take() else { return Ok(()) };
-        let outcome = Operation::failure(&row.kind, &self.record);
-        tracing::info!(vm = %self.record.id, kind = row.kind, ?outcome, "finishing an operation");
-        self.settle(row, outcome, "ended while the server was down").await
+        let Some(begun) = self.unfinished.take() else { return Ok(()) };
+        let (operation, outcome) = (begun.operation, begun.operation.failure(&self.record));
+        tracing::info!(vm = %self.record.id, ?operation, ?outcome, "finishing an operation");
+        self.settle(begun, outcome, "ended while the server was down").await
     }
 
     fn store_error(&self, error: StoreError) -> VmError {
@@ -377,12 +375,12 @@ impl<E: Engine> Machine<E> {
 async fn build<E: Engine>(
     engine: &E,
     record: &VmRecord,
-    operation: &Operation,
+    operation: Operation,
+    packages: &[AptPackage],
 ) -> Result<(), VmError> {
     for step in operation.steps() {
         engine.apply(*step, record).await?;
     }
-    let packages = operation.packages();
     if packages.is_empty() {
         return Ok(());
     }

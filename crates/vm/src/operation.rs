@@ -6,22 +6,21 @@
 //! on failure, which is always safe. A create that nobody was told of is removed; a stop is
 //! completed.
 
-use freestyle_store::{InstanceChange, Persistence, VmChange, VmPhase, VmRecord};
-use serde_json::json;
+use freestyle_store::{OperationId, Persistence, Settled, VmRecord};
 
 use crate::engine::Step;
 use crate::error::VmError;
 use crate::model::{AptPackage, ExecOutput};
 
 /// A long operation on one VM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     /// Makes a VM for an account.
-    Create { packages: Vec<AptPackage> },
+    Create,
     /// Makes a VM for the pool.
     Provision,
     /// Hands a VM of the pool to an account.
-    Claim { packages: Vec<AptPackage> },
+    Claim,
     /// Boots a stopped VM from its disk.
     Start,
     /// Shuts the guest down.
@@ -30,6 +29,15 @@ pub(crate) enum Operation {
     Kill,
     /// Removes the VM.
     Delete,
+}
+
+/// An operation that has its row in the store: it was begun, and its end is not recorded yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Begun {
+    /// Identifier of the row.
+    pub(crate) id: OperationId,
+    /// What it says.
+    pub(crate) operation: Operation,
 }
 
 /// Where an operation leaves its VM.
@@ -46,12 +54,22 @@ pub(crate) enum Outcome {
 }
 
 impl Operation {
+    const ALL: [Self; 7] = [
+        Self::Create,
+        Self::Provision,
+        Self::Claim,
+        Self::Start,
+        Self::Stop,
+        Self::Kill,
+        Self::Delete,
+    ];
+
     /// The name in the store. Part of the database's format.
-    pub(crate) fn kind(&self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Self::Create { .. } => "create",
+            Self::Create => "create",
             Self::Provision => "provision",
-            Self::Claim { .. } => "claim",
+            Self::Claim => "claim",
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Kill => "kill",
@@ -59,36 +77,23 @@ impl Operation {
         }
     }
 
-    /// What the store keeps beside the name: nothing is needed to take an operation to its end.
-    pub(crate) fn params(&self) -> serde_json::Value {
-        json!({})
-    }
-
     /// The steps that come first. If one fails, the rest are left out.
-    pub(crate) fn steps(&self) -> &'static [Step] {
+    pub(crate) fn steps(self) -> &'static [Step] {
         use Step::{Boot, Greet, MakeDisk, MakeNetwork, Restore, ShutDown, Warm};
         match self {
-            Self::Create { .. } => &[MakeDisk, MakeNetwork, Restore, Greet],
+            Self::Create => &[MakeDisk, MakeNetwork, Restore, Greet],
             Self::Provision => &[MakeDisk, MakeNetwork, Restore, Warm],
-            Self::Claim { .. } => &[Greet],
+            Self::Claim => &[Greet],
             Self::Start => &[MakeNetwork, Boot, Greet],
             Self::Stop => &[ShutDown],
             Self::Kill | Self::Delete => &[],
         }
     }
 
-    /// Packages to install once the guest answers.
-    pub(crate) fn packages(&self) -> &[AptPackage] {
-        match self {
-            Self::Create { packages } | Self::Claim { packages } => packages,
-            _ => &[],
-        }
-    }
-
     /// Where the VM is when all steps were done.
-    pub(crate) fn success(&self, vm: &VmRecord) -> Outcome {
+    pub(crate) fn success(self, vm: &VmRecord) -> Outcome {
         match self {
-            Self::Create { .. } | Self::Claim { .. } | Self::Start => Outcome::Running,
+            Self::Create | Self::Claim | Self::Start => Outcome::Running,
             Self::Provision => Outcome::Ready,
             Self::Stop | Self::Kill => Outcome::without_process(vm),
             Self::Delete => Outcome::Deleted,
@@ -96,17 +101,33 @@ impl Operation {
     }
 
     /// Where the VM is taken when a step failed, or after a crash of the server.
-    pub(crate) fn failure(kind: &str, vm: &VmRecord) -> Outcome {
-        match kind {
-            "start" | "stop" | "kill" => Outcome::without_process(vm),
-            _ => Outcome::Deleted,
+    pub(crate) fn failure(self, vm: &VmRecord) -> Outcome {
+        match self {
+            Self::Start | Self::Stop | Self::Kill => Outcome::without_process(vm),
+            Self::Create | Self::Provision | Self::Claim | Self::Delete => Outcome::Deleted,
         }
     }
 
     /// Whether it may be given up in the middle when the VM is to be killed or deleted.
-    pub(crate) fn yields_to(&self, next: &Operation) -> bool {
+    pub(crate) fn yields_to(self, next: Self) -> bool {
         let ends = matches!(next, Self::Kill | Self::Delete);
         ends && !matches!(self, Self::Kill | Self::Delete)
+    }
+}
+
+impl Begun {
+    /// Reads what an earlier server wrote. A kind that this build does not know is an error: its
+    /// end on failure is not known either, and the wrong one would destroy the VM.
+    pub(crate) fn read(row: &freestyle_store::Operation) -> Result<Self, VmError> {
+        let known = Operation::ALL.into_iter().find(|known| known.as_str() == row.kind);
+        let operation = known.ok_or_else(|| {
+            VmError::Internal(format!(
+                "VM {} has an unfinished operation {} of a kind that this server does not know, \
+                 {:?}: run the version that began it",
+                row.vm_id, row.id, row.kind
+            ))
+        })?;
+        Ok(Self { id: row.id.clone(), operation })
     }
 }
 
@@ -129,21 +150,13 @@ impl Outcome {
     }
 
     /// What is recorded once they are done.
-    pub(crate) fn change(self, vm: &VmRecord, last_exit: &str) -> VmChange {
-        let phase = match self {
-            Self::Running => VmPhase::Running,
-            Self::Ready => VmPhase::Ready,
-            Self::Stopped => VmPhase::Stopped,
-            Self::Deleted => VmPhase::Deleted,
-        };
-        let instance = match (&vm.instance, self) {
-            (Some(instance), Self::Stopped) => InstanceChange::End {
-                instance: instance.id.clone(),
-                last_exit: last_exit.to_owned(),
-            },
-            _ => InstanceChange::Keep,
-        };
-        VmChange { phase: Some(phase), instance }
+    pub(crate) fn settled(self, last_exit: &str) -> Settled<'_> {
+        match self {
+            Self::Running => Settled::Running,
+            Self::Ready => Settled::Ready,
+            Self::Stopped => Settled::Stopped { last_exit },
+            Self::Deleted => Settled::Deleted,
+        }
     }
 }
 
@@ -178,7 +191,25 @@ pub(crate) fn installed(result: Result<ExecOutput, VmError>) -> Result<(), VmErr
 
 #[cfg(test)]
 mod tests {
+    use freestyle_store::VmId;
+
     use super::*;
+
+    #[test]
+    fn an_operation_is_read_as_it_was_written_and_an_unknown_one_refused() {
+        let row = |kind: &str| freestyle_store::Operation {
+            id: OperationId::random(),
+            vm_id: VmId::random(),
+            kind: kind.to_owned(),
+            started_at: 0,
+        };
+        for operation in Operation::ALL {
+            assert_eq!(Begun::read(&row(operation.as_str())).unwrap().operation, operation);
+        }
+        for unknown in ["", "Create", "suspend"] {
+            assert!(Begun::read(&row(unknown)).is_err(), "{unknown:?}");
+        }
+    }
 
     #[test]
     fn packages_reach_apt_as_names_only() {

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freestyle_store::{NewOperation, NewVm, VmId, VmPhase};
+use freestyle_store::{NewVm, VmId, VmPhase};
 
 use crate::engine::Engine;
 use crate::error::VmError;
 use crate::model::DEFAULT_SIZING;
-use crate::operation::Operation;
+use crate::operation::{Begun, Operation};
 use crate::service::Shared;
 
 /// How long creates must have been quiet before the pool is filled.
@@ -49,13 +49,12 @@ async fn fill<E: Engine>(shared: &Arc<Shared<E>>, size: usize) -> Result<(), VmE
 
 async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), VmError> {
     let operation = Operation::Provision;
-    let params = operation.params();
-    let new = NewOperation { kind: operation.kind(), params: &params };
     let vm = NewVm {
         id: VmId::random(),
         sizing: DEFAULT_SIZING,
         image: shared.engine.image().to_owned(),
     };
-    let (record, row) = shared.store.system().insert_pool_vm(&vm, new).await?;
-    shared.machine(&record).run_begun(operation, record, row).await.map(drop)
+    let (record, row) = shared.store.system().insert_pool_vm(&vm, operation.as_str()).await?;
+    let begun = Begun { id: row.id, operation };
+    shared.machine(&record).run_begun(record, begun, Vec::new()).await.map(drop)
 }

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freestyle_store::{
-    AccountId, InstanceId, NewOperation, NewVm, Store, VmId, VmPhase, VmRecord, VmSettings,
-};
+use freestyle_store::{AccountId, InstanceId, NewVm, Store, VmId, VmPhase, VmRecord, VmSettings};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -16,7 +14,7 @@ use crate::engine::Engine;
 use crate::error::VmError;
 use crate::machine::{self, Handle};
 use crate::model::*;
-use crate::operation::Operation;
+use crate::operation::{Begun, Operation, Outcome};
 
 /// How long the packages of a create may take to install.
 pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -72,13 +70,10 @@ impl<E: Engine> Service<E> {
     /// finish are brought to their end, everything else on the host is removed.
     pub(crate) async fn recover(engine: E, store: Store) -> Result<Self, VmError> {
         let records = store.system().live_vms().await?;
-        let mut unfinished: HashMap<_, _> = store
-            .system()
-            .unfinished_operations()
-            .await?
-            .into_iter()
-            .map(|row| (row.vm_id.clone(), row))
-            .collect();
+        let mut unfinished = HashMap::new();
+        for row in store.system().unfinished_operations().await? {
+            unfinished.insert(row.vm_id.clone(), Begun::read(&row)?);
+        }
         engine.take_over(&records).await?;
         let shared = Arc::new(Shared {
             engine,
@@ -91,10 +86,10 @@ impl<E: Engine> Service<E> {
 
         let mut settling = Vec::new();
         for record in records {
-            let row = unfinished.remove(&record.id);
-            let first = first_operation(&record, row.is_some(), &service.shared.engine);
+            let begun = unfinished.remove(&record.id);
+            let first = first_operation(&record, begun.is_some(), &service.shared.engine);
             let id = record.id.clone();
-            let handle = machine::spawn(service.shared.clone(), record, row);
+            let handle = machine::spawn(service.shared.clone(), record, begun);
             service.shared.machines().insert(id.clone(), handle.clone());
             let Some(operation) = first else { continue };
             settling.push(async move {
@@ -171,17 +166,16 @@ impl<E: Engine> Service<E> {
         settings: &VmSettings,
         packages: Vec<AptPackage>,
     ) -> Result<Option<VmRecord>, VmError> {
-        let operation = Operation::Claim { packages };
-        let params = operation.params();
-        let new = NewOperation { kind: operation.kind(), params: &params };
+        let operation = Operation::Claim;
         let scope = self.shared.store.account_scope(account);
         let image = self.shared.engine.image();
-        let Some((record, row)) = scope.claim_ready_vm(image, sizing, settings, new).await? else {
+        let claimed = scope.claim_ready_vm(image, sizing, settings, operation.as_str()).await?;
+        let Some((record, row)) = claimed else {
             return Ok(None);
         };
         self.shared.pool_changed.notify_one();
         let machine = self.shared.machine(&record);
-        match machine.run_begun(operation, record, row).await {
+        match machine.run_begun(record, Begun { id: row.id, operation }, packages).await {
             Ok(record) => Ok(Some(record)),
             Err(error @ (VmError::SetupFailed { .. } | VmError::Interrupted(_))) => Err(error),
             Err(error) => {
@@ -198,13 +192,12 @@ impl<E: Engine> Service<E> {
         settings: &VmSettings,
         packages: Vec<AptPackage>,
     ) -> Result<VmRecord, VmError> {
-        let operation = Operation::Create { packages };
-        let params = operation.params();
-        let new = NewOperation { kind: operation.kind(), params: &params };
+        let operation = Operation::Create;
         let vm = NewVm { id: VmId::random(), sizing, image: self.shared.engine.image().to_owned() };
         let scope = self.shared.store.account_scope(account);
-        let (record, row) = scope.insert_vm(&vm, settings, new).await?;
-        self.shared.machine(&record).run_begun(operation, record, row).await
+        let (record, row) = scope.insert_vm(&vm, settings, operation.as_str()).await?;
+        let begun = Begun { id: row.id, operation };
+        self.shared.machine(&record).run_begun(record, begun, packages).await
     }
 
     /// The account's VMs.
@@ -369,7 +362,7 @@ impl<E: Engine> Service<E> {
         let instance = record.instance.as_ref().map(|instance| &instance.id);
         let state = match (busy, instance) {
             (Some(busy), _) if busy.builds => VmState::Building,
-            (Some(busy), _) if ["create", "claim", "start"].contains(&busy.kind) => {
+            (Some(busy), _) if busy.operation.success(&record) == Outcome::Running => {
                 VmState::Starting
             }
             (_, Some(instance)) if engine.is_up(instance) => VmState::Running,
@@ -405,7 +398,7 @@ fn first_operation<E: Engine>(
     let alive = record.instance.as_ref().is_some_and(|instance| engine.is_alive(&instance.id));
     match record.phase {
         // The pool is made anew: its VMs belong to nobody and may be of an older image.
-        VmPhase::Ready | VmPhase::Deleting => Some(Operation::Delete),
+        VmPhase::Ready => Some(Operation::Delete),
         // Waits for the guest to answer the new server.
         VmPhase::Running if alive && !has_unfinished => Some(Operation::Start),
         _ if record.instance.is_some() || has_unfinished => Some(Operation::Kill),

@@ -224,13 +224,16 @@ impl Run {
         self.world.lock().unwrap().random.below(bound)
     }
 
-    async fn start_server(&self, store: Store) -> Service<SimulatedHost> {
-        let engine = SimulatedHost {
+    fn host(&self) -> SimulatedHost {
+        SimulatedHost {
             world: self.world.clone(),
             changed: self.changed.clone(),
             greeting: self.greeting.clone(),
-        };
-        Service::recover(engine, store).await.unwrap()
+        }
+    }
+
+    async fn start_server(&self, store: Store) -> Service<SimulatedHost> {
+        Service::recover(self.host(), store).await.unwrap()
     }
 
     /// One client: random calls on random VMs.
@@ -411,4 +414,25 @@ async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
     deleted.unwrap();
     assert!(matches!(service.get(&run.account, &vm).await, Err(VmError::NotFound(_))));
     assert!(run.world.lock().unwrap().disks.is_empty());
+}
+
+#[tokio::test]
+async fn an_operation_of_another_version_keeps_the_server_from_starting_and_destroys_nothing() {
+    let dir = fast_dir();
+    let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
+    let run = Run::new(7, &store).await;
+    let service = run.start_server(store.clone()).await;
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap();
+    service.create(&run.account, CreateVm::default()).await.unwrap();
+    drop(service);
+    store.system().begin_operation(&vm.id, "suspend").await.unwrap();
+    let before = store.system().live_vms().await.unwrap();
+
+    let refused = Service::recover(run.host(), store.clone()).await.err().unwrap();
+
+    let refused = refused.to_string();
+    assert!(refused.contains("suspend") && refused.contains(vm.id.as_str()), "{refused}");
+    assert_eq!(store.system().live_vms().await.unwrap(), before);
+    let world = run.world.lock().unwrap();
+    assert_eq!((world.disks.len(), world.processes.len()), (2, 2));
 }

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 
-use crate::{TestStore, new_vm, operation, settings};
+use crate::{TestStore, new_vm, settings};
 
 /// Polls a future until it is done or was polled so many times; then it is dropped.
 async fn give_up_after<F: Future>(polls: usize, future: F) -> Option<F::Output> {
@@ -31,7 +31,7 @@ async fn a_write_given_up_at_any_point_happens_as_a_whole_or_not_at_all() {
     for _ in 0..5 {
         for polls in 0.. {
             let (vm, settings) = (new_vm(), settings());
-            let insert = scope.insert_vm(&vm, &settings, operation("create"));
+            let insert = scope.insert_vm(&vm, &settings, "create");
             let answered = give_up_after(polls, insert).await;
 
             // Waits for what the dropped future left behind, and is not hindered by it.

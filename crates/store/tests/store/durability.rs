@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use freestyle_store::{Store, VmId, VmPhase};
+use freestyle_store::{Settled, Store, VmId};
 
-use crate::{TestStore, new_vm, operation, settings};
+use crate::{TestStore, new_vm, settings};
 
 /// Tells a copy of this test binary to be the process that is killed, and where its database is.
 const VICTIM: &str = "FREESTYLE_TEST_STORE_VICTIM";
@@ -54,10 +54,12 @@ async fn write_until_killed(database: &Path) {
             loop {
                 let vm = new_vm();
                 let scope = store.account_scope(&account);
-                scope.insert_vm(&vm, &settings(), operation("create")).await.unwrap();
+                let (_, create) = scope.insert_vm(&vm, &settings(), "create").await.unwrap();
                 writeln!(std::io::stdout().lock(), "\n{}", vm.id).unwrap();
-                store.system().set_phase(&vm.id, VmPhase::Deleting).await.unwrap();
-                store.system().set_phase(&vm.id, VmPhase::Deleted).await.unwrap();
+                let system = store.system();
+                system.finish_operation(&create.id, Settled::Running).await.unwrap();
+                let (_, delete) = system.begin_operation(&vm.id, "delete").await.unwrap();
+                system.finish_operation(&delete.id, Settled::Deleted).await.unwrap();
             }
         });
     }

@@ -11,10 +11,8 @@ mod pool;
 mod tenancy;
 
 use freestyle_store::{
-    Account, NewOperation, NewVm, Persistence, Sizing, Store, VmChange, VmId, VmPhase, VmRecord,
-    VmSettings,
+    Account, NewVm, Persistence, Settled, Sizing, Store, VmId, VmRecord, VmSettings,
 };
-use serde_json::Value;
 use tempfile::TempDir;
 
 const SIZING: Sizing = Sizing { vcpus: 2, memory_mib: 1024, disk_mib: 4096 };
@@ -47,24 +45,42 @@ impl TestStore {
     /// A VM of the account that is being created.
     async fn creating(&self, account: &Account) -> VmRecord {
         let scope = self.store.account_scope(&account.id);
-        scope.insert_vm(&new_vm(), &settings(), operation("create")).await.unwrap().0
+        scope.insert_vm(&new_vm(), &settings(), "create").await.unwrap().0
     }
 
     /// A VM of the account with nothing in progress.
     async fn running(&self, account: &Account) -> VmRecord {
         let scope = self.store.account_scope(&account.id);
-        let (_, create) =
-            scope.insert_vm(&new_vm(), &settings(), operation("create")).await.unwrap();
-        let done = VmChange::phase(VmPhase::Running);
-        self.store.system().finish_operation(&create.id, &done).await.unwrap()
+        let (_, create) = scope.insert_vm(&new_vm(), &settings(), "create").await.unwrap();
+        self.store.system().finish_operation(&create.id, Settled::Running).await.unwrap()
     }
 
     /// A VM that can be claimed.
     async fn ready(&self, vm: NewVm) -> VmRecord {
         let system = self.store.system();
-        let (_, create) = system.insert_pool_vm(&vm, operation("create")).await.unwrap();
-        let done = VmChange::phase(VmPhase::Ready);
-        system.finish_operation(&create.id, &done).await.unwrap()
+        let (_, provision) = system.insert_pool_vm(&vm, "provision").await.unwrap();
+        system.finish_operation(&provision.id, Settled::Ready).await.unwrap()
+    }
+
+    /// Has an operation done on a VM with nothing in progress.
+    async fn done(&self, vm: &VmId, kind: &str, settled: Settled<'_>) -> VmRecord {
+        let system = self.store.system();
+        let (_, operation) = system.begin_operation(vm, kind).await.unwrap();
+        system.finish_operation(&operation.id, settled).await.unwrap()
+    }
+
+    async fn stopped(&self, vm: &VmId, last_exit: &str) -> VmRecord {
+        self.done(vm, "stop", Settled::Stopped { last_exit }).await
+    }
+
+    async fn deleted(&self, vm: &VmId) -> VmRecord {
+        self.done(vm, "delete", Settled::Deleted).await
+    }
+
+    /// A VM that was not deleted, whoever has it.
+    async fn live(&self, vm: &VmId) -> Option<VmRecord> {
+        let live = self.store.system().live_vms().await.unwrap();
+        live.into_iter().find(|live| live.id == *vm)
     }
 }
 
@@ -80,8 +96,4 @@ fn settings() -> VmSettings {
         activity_threshold_bytes: None,
         recreate: false,
     }
-}
-
-fn operation(kind: &str) -> NewOperation<'_> {
-    NewOperation { kind, params: &Value::Null }
 }

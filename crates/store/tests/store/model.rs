@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use freestyle_store::{
-    Account, InstanceChange, InstanceId, OperationId, StoreError, VmChange, VmId, VmPhase,
+    Account, Instance, InstanceId, OperationId, Settled, StoreError, VmId, VmPhase,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::{IMAGE, SIZING, TestStore, new_vm, operation, settings};
+use crate::{IMAGE, SIZING, TestStore, new_vm, settings};
 
 const ACCOUNTS: usize = 2;
 
@@ -21,29 +21,26 @@ enum Action {
     Insert { account: usize },
     InsertPool,
     Claim { account: usize },
-    BeginOperation { vm: Index, begin_instance: bool },
-    FinishOperation { vm: Index, phase: VmPhase, end_instance: bool },
-    BeginInstance { vm: Index },
-    EndInstance { vm: Index, current: bool },
-    Delete { vm: Index },
+    BeginOperation { vm: Index, with_instance: bool },
+    FinishOperation { vm: Index, settled: Settled<'static> },
     Restart,
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let vm = any::<Index>;
-    let settled = prop::sample::select(vec![VmPhase::Running, VmPhase::Stopped, VmPhase::Deleted]);
+    let settled = prop_oneof![
+        3 => Just(Settled::Running),
+        3 => Just(Settled::Ready),
+        3 => Just(Settled::Stopped { last_exit: "ended" }),
+        1 => Just(Settled::Deleted),
+    ];
     prop_oneof![
         2 => (0..ACCOUNTS).prop_map(|account| Action::Insert { account }),
         2 => Just(Action::InsertPool),
         2 => (0..ACCOUNTS).prop_map(|account| Action::Claim { account }),
-        3 => (vm(), any::<bool>())
-            .prop_map(|(vm, begin_instance)| Action::BeginOperation { vm, begin_instance }),
-        5 => (vm(), settled, any::<bool>()).prop_map(|(vm, phase, end_instance)| {
-            Action::FinishOperation { vm, phase, end_instance }
-        }),
-        2 => vm().prop_map(|vm| Action::BeginInstance { vm }),
-        2 => (vm(), any::<bool>()).prop_map(|(vm, current)| Action::EndInstance { vm, current }),
-        1 => vm().prop_map(|vm| Action::Delete { vm }),
+        5 => (vm(), any::<bool>())
+            .prop_map(|(vm, with_instance)| Action::BeginOperation { vm, with_instance }),
+        7 => (vm(), settled).prop_map(|(vm, settled)| Action::FinishOperation { vm, settled }),
         1 => Just(Action::Restart),
     ]
 }
@@ -52,8 +49,10 @@ fn action() -> impl Strategy<Value = Action> {
 struct ModelVm {
     owner: Option<usize>,
     phase: VmPhase,
-    instance: Option<(InstanceId, u16)>,
-    generation: i64,
+    instance: Option<Instance>,
+    /// Every instance it ever had.
+    runs: Vec<InstanceId>,
+    last_exit: Option<String>,
     operation: Option<OperationId>,
 }
 
@@ -66,12 +65,39 @@ impl ModelVm {
         self.phase == VmPhase::Ready && self.operation.is_none()
     }
 
-    fn set_phase(&mut self, phase: VmPhase) {
-        self.phase = phase;
-        if phase == VmPhase::Deleted {
-            self.instance = None;
-            self.operation = None;
+    /// Whether an operation may leave the VM like this.
+    fn may_settle(&self, settled: Settled<'_>) -> bool {
+        match settled {
+            Settled::Running => self.instance.is_some(),
+            Settled::Ready => self.instance.is_some() && self.owner.is_none(),
+            Settled::Stopped { .. } | Settled::Deleted => true,
         }
+    }
+
+    fn settle(&mut self, settled: Settled<'_>) {
+        self.operation = None;
+        self.phase = match settled {
+            Settled::Running => VmPhase::Running,
+            Settled::Ready => VmPhase::Ready,
+            Settled::Stopped { last_exit } => {
+                if self.instance.take().is_some() {
+                    self.last_exit = Some(last_exit.to_owned());
+                }
+                VmPhase::Stopped
+            }
+            Settled::Deleted => {
+                self.instance = None;
+                VmPhase::Deleted
+            }
+        };
+    }
+
+    /// The store gave it an instance that was never there before, in this slot.
+    fn begin_instance(&mut self, given: &Instance, slot: u16) {
+        assert_eq!(given.slot, slot);
+        assert!(!self.runs.contains(&given.id));
+        self.runs.push(given.id.clone());
+        self.instance = Some(given.clone());
     }
 }
 
@@ -93,7 +119,7 @@ impl Run {
 
     fn free_slot(&self) -> u16 {
         let taken = |slot: &u16| {
-            self.model.values().any(|vm| vm.instance.as_ref().is_some_and(|(_, s)| s == slot))
+            self.model.values().any(|vm| vm.instance.as_ref().is_some_and(|run| run.slot == *slot))
         };
         (0..).find(|slot| !taken(slot)).unwrap()
     }
@@ -108,27 +134,26 @@ impl Run {
         let inserted = match owner {
             Some(owner) => {
                 let scope = self.test.store.account_scope(&self.accounts[owner].id);
-                scope.insert_vm(&new, &settings(), operation("create")).await
+                scope.insert_vm(&new, &settings(), "create").await
             }
-            None => self.test.store.system().insert_pool_vm(&new, operation("create")).await,
+            None => self.test.store.system().insert_pool_vm(&new, "provision").await,
         };
         let (vm, operation) = inserted.unwrap();
-        let instance = vm.instance.unwrap();
-        assert_eq!((instance.slot, instance.generation), (slot, 1));
-        let vm = ModelVm {
+        let mut model = ModelVm {
             owner,
             phase: VmPhase::Creating,
-            instance: Some((instance.id, slot)),
-            generation: 1,
+            instance: None,
+            runs: Vec::new(),
+            last_exit: None,
             operation: Some(operation.id),
         };
-        self.model.insert(new.id, vm);
+        model.begin_instance(&vm.instance.unwrap(), slot);
+        self.model.insert(new.id, model);
     }
 
     async fn claim(&mut self, account: usize) {
         let scope = self.test.store.account_scope(&self.accounts[account].id);
-        let claimed =
-            scope.claim_ready_vm(IMAGE, SIZING, &settings(), operation("hand_over")).await.unwrap();
+        let claimed = scope.claim_ready_vm(IMAGE, SIZING, &settings(), "claim").await.unwrap();
         let Some((vm, operation)) = claimed else {
             assert!(!self.model.values().any(ModelVm::is_claimable));
             return;
@@ -140,89 +165,41 @@ impl Run {
         model.operation = Some(operation.id);
     }
 
-    async fn begin_operation(&mut self, id: VmId, begin_instance: bool) {
+    async fn begin_operation(&mut self, id: VmId, with_instance: bool) {
         let slot = self.free_slot();
-        let instance = if begin_instance { InstanceChange::Begin } else { InstanceChange::Keep };
-        let change = VmChange { phase: None, instance };
         let system = self.test.store.system();
-        let begun = system.begin_operation(&id, operation("work"), &change).await;
+        let begun = if with_instance {
+            system.begin_operation_with_instance(&id, "work").await
+        } else {
+            system.begin_operation(&id, "work").await
+        };
 
         let model = self.model.get_mut(&id).unwrap();
         if !model.is_live() {
             assert!(matches!(begun, Err(StoreError::NoSuchVm(_))));
         } else if let Some(current) = &model.operation {
             assert!(matches!(begun, Err(StoreError::OperationInProgress(id)) if id == *current));
-        } else if begin_instance && model.instance.is_some() {
-            assert!(matches!(begun, Err(StoreError::InstanceExists { .. })));
         } else {
             let (vm, operation) = begun.unwrap();
             model.operation = Some(operation.id);
-            if begin_instance {
-                model.instance = Some((vm.instance.unwrap().id, slot));
-                model.generation += 1;
+            if with_instance && model.instance.is_none() {
+                model.begin_instance(vm.instance.as_ref().unwrap(), slot);
             }
+            assert_eq!(vm.instance, model.instance);
         }
     }
 
-    async fn finish_operation(&mut self, id: VmId, phase: VmPhase, end_instance: bool) {
+    async fn finish_operation(&mut self, id: VmId, settled: Settled<'_>) {
         let model = self.model.get_mut(&id).unwrap();
-        let Some(operation) = model.operation.take() else { return };
-        // What is not owned goes to the pool.
-        let phase = match model.owner {
-            None if phase == VmPhase::Running => VmPhase::Ready,
-            _ => phase,
-        };
-        let instance = match &model.instance {
-            Some((instance, _)) if end_instance => {
-                let change = InstanceChange::End {
-                    instance: instance.clone(),
-                    last_exit: "ended".to_owned(),
-                };
-                model.instance = None;
-                change
-            }
-            _ => InstanceChange::Keep,
-        };
-        model.set_phase(phase);
-        let change = VmChange { phase: Some(phase), instance };
-        self.test.store.system().finish_operation(&operation, &change).await.unwrap();
-    }
-
-    async fn begin_instance(&mut self, id: VmId) {
-        let slot = self.free_slot();
-        let begun = self.test.store.system().begin_instance(&id).await;
-        let model = self.model.get_mut(&id).unwrap();
-        if !model.is_live() {
-            assert!(matches!(begun, Err(StoreError::NoSuchVm(_))));
-        } else if model.instance.is_some() {
-            assert!(matches!(begun, Err(StoreError::InstanceExists { .. })));
+        let Some(operation) = model.operation.clone() else { return };
+        let finished = self.test.store.system().finish_operation(&operation, settled).await;
+        if model.may_settle(settled) {
+            model.settle(settled);
+            let vm = finished.unwrap();
+            assert_eq!((vm.phase, vm.instance), (model.phase, model.instance.clone()));
         } else {
-            model.generation += 1;
-            model.instance = Some((begun.unwrap().id, slot));
+            assert!(matches!(finished, Err(StoreError::Database(_))));
         }
-    }
-
-    async fn end_instance(&mut self, id: VmId, current: bool) {
-        let model = self.model.get_mut(&id).unwrap();
-        let instance = match &model.instance {
-            Some((instance, _)) if current => instance.clone(),
-            _ => InstanceId::random(),
-        };
-        let expected = current && model.instance.is_some();
-        if expected {
-            model.instance = None;
-            model.phase = VmPhase::Stopped;
-        }
-        let system = self.test.store.system();
-        let ended = system.end_instance(&id, &instance, "ended", VmPhase::Stopped).await.unwrap();
-        assert_eq!(ended, expected);
-    }
-
-    async fn delete(&mut self, id: VmId) {
-        let deleted = self.test.store.system().set_phase(&id, VmPhase::Deleted).await;
-        let model = self.model.get_mut(&id).unwrap();
-        assert_eq!(deleted.is_ok(), model.is_live());
-        model.set_phase(VmPhase::Deleted);
     }
 
     async fn step(mut self, action: Action) -> Self {
@@ -231,29 +208,14 @@ impl Run {
             Action::InsertPool => self.insert(None).await,
             Action::Claim { account } => self.claim(account).await,
             Action::Restart => self.test = self.test.reopened().await,
-            Action::BeginOperation { vm, begin_instance } => {
+            Action::BeginOperation { vm, with_instance } => {
                 if let Some(vm) = self.choose(vm) {
-                    self.begin_operation(vm, begin_instance).await;
+                    self.begin_operation(vm, with_instance).await;
                 }
             }
-            Action::FinishOperation { vm, phase, end_instance } => {
+            Action::FinishOperation { vm, settled } => {
                 if let Some(vm) = self.choose(vm) {
-                    self.finish_operation(vm, phase, end_instance).await;
-                }
-            }
-            Action::BeginInstance { vm } => {
-                if let Some(vm) = self.choose(vm) {
-                    self.begin_instance(vm).await;
-                }
-            }
-            Action::EndInstance { vm, current } => {
-                if let Some(vm) = self.choose(vm) {
-                    self.end_instance(vm, current).await;
-                }
-            }
-            Action::Delete { vm } => {
-                if let Some(vm) = self.choose(vm) {
-                    self.delete(vm).await;
+                    self.finish_operation(vm, settled).await;
                 }
             }
         }
@@ -270,12 +232,8 @@ impl Run {
             assert_eq!(vm.phase, model.phase);
             let owner = model.owner.map(|owner| &self.accounts[owner].id);
             assert_eq!(vm.account_id.as_ref(), owner);
-            let instance = vm.instance.as_ref();
-            let expected = model.instance.as_ref();
-            assert_eq!(
-                instance.map(|instance| (&instance.id, instance.slot, instance.generation)),
-                expected.map(|(id, slot)| (id, *slot, model.generation)),
-            );
+            assert_eq!(vm.instance, model.instance);
+            assert_eq!(vm.last_exit, model.last_exit);
         }
         for (at, account) in self.accounts.iter().enumerate() {
             let scope = self.test.store.account_scope(&account.id);

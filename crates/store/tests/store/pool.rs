@@ -2,10 +2,9 @@
 
 use std::collections::HashSet;
 
-use freestyle_store::{Sizing, VmChange, VmPhase};
-use serde_json::json;
+use freestyle_store::{Sizing, VmPhase};
 
-use crate::{IMAGE, SIZING, TestStore, new_vm, operation, settings};
+use crate::{IMAGE, SIZING, TestStore, new_vm, settings};
 
 #[tokio::test]
 async fn a_claimed_vm_is_the_accounts_and_is_being_created() {
@@ -14,9 +13,7 @@ async fn a_claimed_vm_is_the_accounts_and_is_being_created() {
     let pooled = test.ready(new_vm()).await;
     let (scope, system) = (test.store.account_scope(&account.id), test.store.system());
 
-    let params = json!({"packages": ["git"]});
-    let hand_over = freestyle_store::NewOperation { kind: "hand_over", params: &params };
-    let claimed = scope.claim_ready_vm(IMAGE, SIZING, &settings(), hand_over).await.unwrap();
+    let claimed = scope.claim_ready_vm(IMAGE, SIZING, &settings(), "claim").await.unwrap();
 
     let (vm, operation) = claimed.unwrap();
     assert_eq!((&vm.id, &vm.instance), (&pooled.id, &pooled.instance));
@@ -26,7 +23,7 @@ async fn a_claimed_vm_is_the_accounts_and_is_being_created() {
     assert_eq!(vm.persistence, settings().persistence);
     assert!(vm.created_at >= pooled.created_at);
     assert_eq!(scope.vm(&vm.id).await.unwrap(), Some(vm.clone()));
-    assert_eq!((&operation.vm_id, &operation.params), (&vm.id, &params));
+    assert_eq!((&operation.vm_id, operation.kind.as_str()), (&vm.id, "claim"));
     assert_eq!(system.unfinished_operations().await.unwrap(), [operation]);
 }
 
@@ -37,26 +34,22 @@ async fn only_a_ready_vm_of_that_image_and_size_is_claimed() {
     let scope = test.store.account_scope(&account.id);
     // Owned by someone already, not ready yet, and ready but being deleted.
     test.running(&account).await;
-    test.store.system().insert_pool_vm(&new_vm(), operation("create")).await.unwrap();
+    test.store.system().insert_pool_vm(&new_vm(), "provision").await.unwrap();
     let leaving = test.ready(new_vm()).await;
     let system = test.store.system();
-    let none = VmChange::default();
-    system.begin_operation(&leaving.id, operation("delete"), &none).await.unwrap();
+    system.begin_operation(&leaving.id, "delete").await.unwrap();
     let larger = Sizing { memory_mib: 2048, ..SIZING };
 
     let mut wanted = vec![];
     for (image, sizing) in [("image-b", SIZING), (IMAGE, larger), (IMAGE, SIZING)] {
-        let claimed =
-            scope.claim_ready_vm(image, sizing, &settings(), operation("hand_over")).await.unwrap();
+        let claimed = scope.claim_ready_vm(image, sizing, &settings(), "claim").await.unwrap();
         assert!(claimed.is_none(), "{image} {sizing:?}");
         let vm = freestyle_store::NewVm { image: image.to_owned(), sizing, ..new_vm() };
         wanted.push(test.ready(vm).await);
     }
     for vm in wanted {
-        let claimed = scope
-            .claim_ready_vm(&vm.image, vm.sizing, &settings(), operation("hand_over"))
-            .await
-            .unwrap();
+        let claimed =
+            scope.claim_ready_vm(&vm.image, vm.sizing, &settings(), "claim").await.unwrap();
         assert_eq!(claimed.unwrap().0.id, vm.id);
     }
 }
@@ -80,7 +73,7 @@ async fn concurrent_claims_never_get_the_same_vm() {
         let account = account.id.clone();
         claims.spawn(async move {
             let scope = store.account_scope(&account);
-            scope.claim_ready_vm(IMAGE, SIZING, &settings(), operation("hand_over")).await.unwrap()
+            scope.claim_ready_vm(IMAGE, SIZING, &settings(), "claim").await.unwrap()
         });
     }
     let claimed: Vec<_> =
