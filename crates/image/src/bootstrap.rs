@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::cache::{self, Site};
 use crate::command::Tool;
+use crate::files;
+use crate::site::Site;
 use crate::spec::System;
 use crate::{ImageError, Progress};
 
@@ -106,7 +107,7 @@ pub(crate) const ARGUMENTS: &[&str] = &[
 /// equal archive.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "1754697600";
 
-/// 120 MiB over a slow line, and the installation on a slow machine.
+/// 150 MiB over a slow line, and the installation on a slow machine.
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Returns the archive of the installed system, from the cache or after downloading it.
@@ -142,14 +143,10 @@ pub(crate) async fn ensure(
     let result = archive.clone();
     site.blocking(move || {
         // One archive is enough: it serves to make images of new agents, and it is large.
-        match fs::remove_dir_all(&dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(ImageError::io(&dir)(error));
-            }
-            _ => fs::create_dir(&dir).map_err(ImageError::io(&dir))?,
-        }
-        cache::sync(&partial)?;
-        cache::replace(&partial, &archive)
+        files::remove_tree(&dir)?;
+        fs::create_dir(&dir).map_err(ImageError::io(&dir))?;
+        files::sync(&partial)?;
+        files::replace(&partial, &archive)
     })
     .await?;
     Ok(result)

@@ -1,37 +1,28 @@
 //! The directory of built images: finding one, building one exactly once, noticing a damaged one.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::command::Tool;
+use crate::files::{blocking, remove_tree, replace, sync};
+use crate::site::Site;
 use crate::spec::hex;
 use crate::{ImageError, Progress};
 
 /// The disk of a fresh VM has at least this size; the engine grows it per VM.
 pub(crate) const DISK_MIB: u64 = 4096;
 
-const ROOTFS: &str = "rootfs.raw";
-const KERNEL: &str = "vmlinuz";
-const INITRD: &str = "initrd";
+pub(crate) const ROOTFS: &str = "rootfs.raw";
+pub(crate) const KERNEL: &str = "vmlinuz";
+pub(crate) const INITRD: &str = "initrd";
 const MANIFEST: &str = "manifest.json";
 
 const MANIFEST_FORMAT: u32 = 1;
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
-
-/// Longer than a build over a slow line, with a second one queued in front.
-const LOCK_LIMIT: Duration = Duration::from_secs(3600);
-/// `flock` has no asynchronous form, so a waiter asks again.
-const LOCK_INTERVAL: Duration = Duration::from_millis(200);
-
-/// What a build needs free: the archive, the tree, and the filesystem made of it.
-const MIN_FREE_BYTES: u64 = 3 << 30;
 
 /// A complete image in the cache. Its files are read-only and never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,13 +146,12 @@ pub(crate) async fn get_or_build(
     if let Some(image) = find(&dir, hash).await? {
         return Ok(image);
     }
-    let lock = Lock::acquire(&images, progress).await?;
+    let site = Site::acquire(&images, progress).await?;
     // Whoever held the lock may have built it.
     if let Some(image) = find(&dir, hash).await? {
         return Ok(image);
     }
     tracing::info!(hash, "building a base image");
-    let site = Site { lock: Arc::new(lock), scratch: images.join(".partial") };
     site.clear().await?;
     build(&site).await?;
     let published = dir.clone();
@@ -193,158 +183,11 @@ fn publish(from: &Path, to: &Path, hash: String) -> Result<(), ImageError> {
     replace(from, to)
 }
 
-/// Renames such that the new name, and not only the content, survives a power cut.
-pub(crate) fn replace(from: &Path, to: &Path) -> Result<(), ImageError> {
-    fs::rename(from, to).map_err(ImageError::io(to))?;
-    to.parent().map_or(Ok(()), sync)
-}
-
-pub(crate) fn sync(path: &Path) -> Result<(), ImageError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(ImageError::io(path))
-}
-
-fn remove_tree(path: &Path) -> Result<(), ImageError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ImageError::io(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Runs file operations off the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-) -> Result<T, ImageError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
-}
-
-/// The right to build in a cache directory.
-struct Lock(File);
-
-impl Lock {
-    async fn acquire(images: &Path, progress: &impl Fn(Progress)) -> Result<Self, ImageError> {
-        let path = images.join(".lock");
-        let opened = path.clone();
-        let file = blocking(move || {
-            let dir = opened.parent().unwrap_or(Path::new("."));
-            fs::create_dir_all(dir).map_err(ImageError::io(dir))?;
-            let mut options = OpenOptions::new();
-            options.create(true).truncate(false).write(true).read(true);
-            options.open(&opened).map_err(ImageError::io(&opened))
-        })
-        .await?;
-        let wait = async {
-            let mut announced = false;
-            loop {
-                match file.try_lock() {
-                    Ok(()) => return Ok(()),
-                    Err(TryLockError::Error(error)) => return Err(ImageError::io(&path)(error)),
-                    Err(TryLockError::WouldBlock) => {}
-                }
-                if !announced {
-                    progress(Progress::Waiting);
-                    announced = true;
-                }
-                tokio::time::sleep(LOCK_INTERVAL).await;
-            }
-        };
-        let what = "another process's build of a base image";
-        tokio::time::timeout(LOCK_LIMIT, wait)
-            .await
-            .unwrap_or(Err(ImageError::Timeout { what, limit: LOCK_LIMIT }))?;
-        Ok(Self(file))
-    }
-}
-
-/// Where one image is being built. Nothing in it is visible to anyone until it is published.
-pub(crate) struct Site {
-    lock: Arc<Lock>,
-    scratch: PathBuf,
-}
-
-impl Site {
-    /// For temporary files; on the cache's filesystem, readable by root alone (the tree holds
-    /// set-uid programs), removed when the build ends or by the next one.
-    pub(crate) fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
-    pub(crate) fn rootfs(&self) -> PathBuf {
-        self.image_dir().join(ROOTFS)
-    }
-
-    pub(crate) fn kernel(&self) -> PathBuf {
-        self.image_dir().join(KERNEL)
-    }
-
-    pub(crate) fn initrd(&self) -> PathBuf {
-        self.image_dir().join(INITRD)
-    }
-
-    fn image_dir(&self) -> PathBuf {
-        self.scratch.join("image")
-    }
-
-    /// Runs a tool and returns its standard output; see [`Tool::run`].
-    ///
-    /// The tool's standard input is an empty file that is also the lock, so that the lock is held
-    /// until the last tool is gone, whatever becomes of this process.
-    pub(crate) async fn run(
-        &self,
-        tool: Tool,
-        on_line: impl FnMut(&str),
-    ) -> Result<Vec<u8>, ImageError> {
-        let stdin = self.lock.0.try_clone().map_err(ImageError::io(&self.scratch))?;
-        match tool.run(stdin, on_line).await {
-            Err(ImageError::Tool { output, .. }) if output.contains("No space left on device") => {
-                Err(ImageError::DiskFull { path: self.scratch.clone() })
-            }
-            result => result,
-        }
-    }
-
-    /// Runs file operations off the async threads. They cannot be stopped half-way, so they too
-    /// hold the lock to their end.
-    pub(crate) async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
-    ) -> Result<T, ImageError> {
-        let lock = Arc::clone(&self.lock);
-        blocking(move || {
-            let result = work();
-            drop(lock);
-            result
-        })
-        .await
-    }
-
-    async fn clear(&self) -> Result<(), ImageError> {
-        let (scratch, image_dir) = (self.scratch.clone(), self.image_dir());
-        self.blocking(move || {
-            remove_tree(&scratch)?;
-            DirBuilder::new().mode(0o700).create(&scratch).map_err(ImageError::io(&scratch))?;
-            fs::create_dir(&image_dir).map_err(ImageError::io(&image_dir))?;
-            let disk = rustix::fs::statvfs(&scratch)
-                .map_err(|errno| ImageError::io(&scratch)(errno.into()))?;
-            if disk.f_bavail.saturating_mul(disk.f_frsize) < MIN_FREE_BYTES {
-                return Err(ImageError::DiskFull { path: scratch });
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn remove(&self) -> Result<(), ImageError> {
-        let scratch = self.scratch.clone();
-        self.blocking(move || remove_tree(&scratch)).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     const HASH: &str = "0123";
@@ -465,8 +308,7 @@ mod tests {
         let mut tool = None;
         let abandoned = get_or_build(cache.path(), HASH, &ignore, async |site| {
             let mut command = std::process::Command::new("sleep");
-            tool =
-                Some(command.arg("600").stdin(site.lock.0.try_clone().unwrap()).spawn().unwrap());
+            tool = Some(command.arg("600").stdin(site.stdin().unwrap()).spawn().unwrap());
             Err(ImageError::NotRoot)
         });
         abandoned.await.unwrap_err();

@@ -32,9 +32,12 @@ pub(crate) fn check_host() -> Result<(), ImageError> {
     if !rustix::process::geteuid().is_root() {
         return Err(ImageError::NotRoot);
     }
-    let path = search_path();
+    check_tools(&search_path())
+}
+
+fn check_tools(path: &OsStr) -> Result<(), ImageError> {
     for &(tool, package) in HOST_TOOLS {
-        if !env::split_paths(&path).any(|dir| dir.join(tool).is_file()) {
+        if !env::split_paths(path).any(|dir| dir.join(tool).is_file()) {
             return Err(ImageError::MissingTool { tool, package });
         }
     }
@@ -220,6 +223,15 @@ mod tests {
 
     fn no_input() -> File {
         File::open("/dev/null").unwrap()
+    }
+
+    #[test]
+    fn the_first_missing_tool_is_named_with_its_package() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("mmdebstrap"), "").unwrap();
+        let error = check_tools(dir.path().as_os_str()).unwrap_err();
+        let ImageError::MissingTool { tool, package } = error else { panic!("{error}") };
+        assert_eq!((tool, package), ("mkfs.ext4", "e2fsprogs"));
     }
 
     #[tokio::test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::ImageError;
 use crate::bootstrap::SOURCE_DATE_EPOCH;
-use crate::cache::{DISK_MIB, Site};
+use crate::cache::DISK_MIB;
 use crate::command::Tool;
+use crate::site::Site;
 
 const LIMIT: Duration = Duration::from_secs(600);
 

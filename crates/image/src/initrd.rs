@@ -10,8 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::ImageError;
-use crate::cache::Site;
 use crate::command::Tool;
+use crate::site::Site;
 
 /// PID 1 of the initrd.
 pub(crate) const INIT_SCRIPT: &str = include_str!("initrd-init.sh");
@@ -26,7 +26,8 @@ const MAX_LIST_BYTES: usize = 64 << 10;
 
 /// Writes the kernel and the initrd of the system in `tree`.
 pub(crate) async fn build(site: &Site, tree: &Path) -> Result<(), ImageError> {
-    let release = kernel_release(&tree.join("usr/lib/modules"))?;
+    let all_modules = tree.join("usr/lib/modules");
+    let release = site.blocking(move || kernel_release(&all_modules)).await?;
     let modprobe = Tool::in_tree(tree, "modprobe", LIMIT)
         .args(["--set-version", &release, "--show-depends", "--all"])
         .args(MODULES)
@@ -56,10 +57,10 @@ pub(crate) async fn build(site: &Site, tree: &Path) -> Result<(), ImageError> {
 
 /// The one kernel in the tree.
 fn kernel_release(modules: &Path) -> Result<String, ImageError> {
-    let names = fs::read_dir(modules)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
-        .map_err(ImageError::io(modules))?;
-    let names: Vec<std::ffi::OsString> = names;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(modules).map_err(ImageError::io(modules))? {
+        names.push(entry.map_err(ImageError::io(modules))?.file_name());
+    }
     match names.as_slice() {
         [name] => Ok(name.to_string_lossy().into_owned()),
         _ => Err(ImageError::UnexpectedOutput {

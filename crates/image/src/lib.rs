@@ -31,9 +31,11 @@ mod bootstrap;
 mod cache;
 mod command;
 mod error;
+mod files;
 mod filesystem;
 mod initrd;
 mod rootfs;
+mod site;
 mod spec;
 
 use std::fmt;
@@ -88,20 +90,21 @@ impl fmt::Display for Progress {
 
 /// Returns the image of `spec`, from `cache_dir` or built there.
 ///
-/// Costs a few milliseconds when cached; otherwise under a minute of CPU, some 500 MiB of disk per
-/// image (more while building) and a download of about 120 MiB from the Debian archive unless only
-/// the agent or the configuration changed. Building needs root. Dropping the future stops the
-/// build; what it leaves behind is removed by the next one.
+/// Costs tens of milliseconds when cached. Building needs root and takes about a minute of CPU, a
+/// download of some 150 MiB from the Debian archive, and 350 MiB of disk for the image and as much
+/// again for the archive of packages; if only the agent or the configuration changed, it takes
+/// seconds and no download. Dropping the future stops the build; what it leaves behind is removed
+/// by the next one.
 pub async fn ensure(
     cache_dir: &Path,
     spec: &ImageSpec,
     progress: impl Fn(Progress) + Send + Sync,
 ) -> Result<Image, ImageError> {
     let spec = spec.clone();
-    let inputs = cache::blocking(move || spec.read()).await?;
+    let inputs = files::blocking(move || spec.read()).await?;
     let hash = inputs.hash();
     cache::get_or_build(cache_dir, &hash, &progress, async |site| {
-        command::check_host()?;
+        site.blocking(command::check_host).await?;
         let archive = bootstrap::ensure(site, cache_dir, &inputs.system, &progress).await?;
         progress(Progress::Configuring);
         let tree = rootfs::unpack(site, &archive).await?;

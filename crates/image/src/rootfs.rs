@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::ImageError;
-use crate::cache::Site;
 use crate::command::Tool;
+use crate::site::Site;
 use crate::spec::Inputs;
 
 const AGENT_UNIT: &str = include_str!("../../guest-agent/freestyle-agent.service");
