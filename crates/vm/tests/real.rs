@@ -183,6 +183,22 @@ async fn a_full_host_disk_refuses_vms_and_harms_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_guest_finds_the_disk_it_was_given() {
+    let server = Server::start().await;
+    let sizing = sizing(Some(1), Some(1024), Some(40 * 1024)).unwrap();
+    let request = CreateVm { sizing, ..CreateVm::default() };
+    let vm = server.vms.create(&server.account, request).await.unwrap().id;
+    let asked = run(&server, &vm, "df --output=size -BM / | tail -1; nproc").await.unwrap();
+    let text = String::from_utf8(asked.stdout).unwrap();
+    let mib: u64 = text.trim_start().split('M').next().unwrap().parse().unwrap();
+    // The file system's own structures take a few per cent.
+    assert!((38 * 1024..=40 * 1024).contains(&mib), "{text}");
+    assert_eq!(text.lines().nth(1), Some("1"));
+    server.vms.delete(&server.account, &vm).await.unwrap();
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_guest_disk_is_said_in_words() {
     let server = Server::start().await;
     let vm = server.vms.create(&server.account, small()).await.unwrap().id;

@@ -466,10 +466,11 @@ impl Inner {
         // Growing and resuming again, after a restart of the server, changes nothing.
         if !running.is_watched() {
             let mut qmp = running.qmp().await?;
+            qmp.resume().await.map_err(qemu_error)?;
+            // Only now is the disk QEMU's to change; the guest grows its file system when greeted.
             if identity.grow_root {
                 qmp.resize_disk(vm.sizing.disk_mib).await.map_err(qemu_error)?;
             }
-            qmp.resume().await.map_err(qemu_error)?;
             running.watch(qmp);
         }
         running.greet(identity, ANSWER_LIMIT).await
