@@ -30,11 +30,13 @@ use crate::model::{DEFAULT_SIZING, MIN_DISK_MIB};
 
 /// Raise this when the command line of QEMU changes in a way that device state does not survive, or
 /// when a template is prepared in another way.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The slot of the network in which templates are booted; VMs never get it.
 const SLOT: u16 = freestyle_network::SLOTS - 1;
 /// How long a boot may take: in software emulation, next to other work.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// How often a boot is tried.
+const BOOT_TRIES: u32 = 3;
 /// Templates whose memory is held ready. Another is loaded from its file when it is needed.
 const MAX_LOADED: usize = 4;
 /// A guest that uses less of one CPU than this is quiet.
@@ -130,7 +132,7 @@ struct TemplateManifest {
 }
 
 /// What a template was made from and for.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 struct Fits {
     format: u32,
@@ -170,7 +172,7 @@ impl Templates {
             if !is_complete(&dir, &fits) {
                 tracing::info!(?shape, "booting the base image once to snapshot it");
                 let begun = Instant::now();
-                self.make(shape, fits, &dir).await?;
+                self.make_with_retries(shape, &fits, &dir).await?;
                 let seconds = begun.elapsed().as_secs();
                 tracing::info!(?shape, seconds, "the snapshot of the base image is ready");
             }
@@ -205,8 +207,27 @@ impl Templates {
         super::blocking(lock).await
     }
 
+    /// In software emulation a kernel panics in about one boot of thirty, always elsewhere: a boot
+    /// that died is tried again.
+    async fn make_with_retries(
+        &self,
+        shape: Shape,
+        fits: &Fits,
+        dir: &Path,
+    ) -> Result<(), VmError> {
+        for _ in 1..BOOT_TRIES {
+            match self.make(shape, fits, dir).await {
+                Err(VmError::ExitDuringStart { reason }) => {
+                    tracing::warn!(reason, "the base image did not boot; trying again");
+                }
+                result => return result,
+            }
+        }
+        self.make(shape, fits, dir).await
+    }
+
     /// Boots the image, waits until it is quiet, and writes the template beside its place.
-    async fn make(&self, shape: Shape, fits: Fits, dir: &Path) -> Result<(), VmError> {
+    async fn make(&self, shape: Shape, fits: &Fits, dir: &Path) -> Result<(), VmError> {
         let beside = dir.with_extension("new");
         remove_dir(&beside)?;
         fs::create_dir_all(&beside).map_err(failed("making", &beside))?;
@@ -224,8 +245,11 @@ impl Templates {
         for leftover in ["qmp", "agent", "console.log", "qemu.log"] {
             let _ = fs::remove_file(beside.join(leftover));
         }
-        let manifest =
-            TemplateManifest { id: instance.as_str().to_owned(), fits, sizes: sizes(&beside)? };
+        let manifest = TemplateManifest {
+            id: instance.as_str().to_owned(),
+            fits: fits.clone(),
+            sizes: sizes(&beside)?,
+        };
         write_json(&beside.join("manifest.json"), &manifest)?;
         remove_dir(dir)?;
         fs::rename(&beside, dir).map_err(failed("renaming to", dir))?;

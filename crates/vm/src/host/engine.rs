@@ -1,0 +1,195 @@
+//! What the host answers to the lifecycle: steps, the state of processes, and calls of the guest.
+
+use std::collections::HashSet;
+use std::fs;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use freestyle_guest_protocol::{AgentConnection, CallError, ExecEnd, ExecRequest};
+use freestyle_qemu::Process;
+use freestyle_store::{Instance, InstanceId, VmId, VmRecord};
+
+use super::files::{self, remove_dir};
+use super::running::{Running, unreachable};
+use super::{Host, blocking, network_error, qemu_error};
+use crate::engine::{Engine, Exit, Step};
+use crate::error::VmError;
+use crate::model::{DirEntry, Exec, ExecOutput, FileOrDir, LinuxUser};
+
+/// Bytes of each output stream of a command that are kept.
+const MAX_OUTPUT: u64 = 16 << 20;
+/// Largest file that is read through the API.
+const MAX_FILE: u64 = 64 << 20;
+
+impl Host {
+    fn running(&self, instance: &InstanceId) -> Option<Arc<Running>> {
+        self.inner.running().get(instance).cloned()
+    }
+
+    async fn guest(&self, instance: &Instance) -> Result<AgentConnection, VmError> {
+        let running = self.running(&instance.id);
+        let ended = || VmError::GuestUnreachable("its process ended".to_owned());
+        running.ok_or_else(ended)?.guest().await
+    }
+}
+
+impl Engine for Host {
+    fn image(&self) -> &str {
+        &self.inner.image
+    }
+
+    async fn apply(&self, step: Step, vm: &VmRecord) -> Result<(), VmError> {
+        let lock = self.inner.step_lock(&vm.id).lock_owned().await;
+        if matches!(step, Step::Warm | Step::Greet | Step::ShutDown) {
+            // These only wait for the guest. A caller that gives them up, to end the VM, must not
+            // have to wait as well.
+            return self.inner.apply(step, vm).await;
+        }
+        let (inner, vm) = (self.inner.clone(), vm.clone());
+        // On a task of its own: a caller that stops waiting must not leave such a step half done,
+        // and the lock keeps the next one from overtaking it.
+        let step = async move {
+            let done = inner.apply(step, &vm).await;
+            drop(lock);
+            if step == Step::RemoveDisk && done.is_ok() {
+                inner.steps.lock().unwrap_or_else(PoisonError::into_inner).remove(&vm.id);
+            }
+            done
+        };
+        tokio::spawn(step).await.map_err(|error| VmError::Internal(error.to_string()))?
+    }
+
+    async fn take_over(&self, vms: &[VmRecord]) -> Result<(), VmError> {
+        let known: HashSet<&InstanceId> =
+            vms.iter().filter_map(|vm| vm.instance.as_ref()).map(|run| &run.id).collect();
+        let inner = &self.inner;
+        let ours = inner.own_uids()?;
+        for (name, (process, uid)) in Process::scan().map_err(qemu_error)? {
+            if !ours.contains(&uid) {
+                continue;
+            }
+            match name.parse::<InstanceId>() {
+                Ok(id) if known.contains(&id) => {
+                    let running = Running::new(process, inner.files.run(&id));
+                    inner.running().insert(id, Arc::new(running));
+                }
+                _ => {
+                    tracing::warn!(name, "ending a QEMU that belongs to no VM");
+                    process.kill().await.map_err(qemu_error)?;
+                }
+            }
+        }
+        for left in inner.network.list() {
+            if !left.instance.parse().is_ok_and(|id: InstanceId| known.contains(&id)) {
+                inner.network.remove(&left.instance).await.map_err(network_error)?;
+            }
+        }
+        let known: HashSet<String> = known.into_iter().map(|id| id.to_string()).collect();
+        let run = inner.files.data.join("run");
+        blocking(move || {
+            let entries = fs::read_dir(&run).map_err(files::failed("reading", &run))?;
+            for entry in entries.flatten() {
+                if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+                    remove_dir(&entry.path())?;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn is_alive(&self, instance: &InstanceId) -> bool {
+        self.running(instance).is_some_and(|running| running.process.is_alive())
+    }
+
+    fn is_up(&self, instance: &InstanceId) -> bool {
+        self.running(instance).is_some_and(|running| running.is_up())
+    }
+
+    async fn exited(&self, instance: &InstanceId) -> Exit {
+        let Some(running) = self.running(instance) else {
+            return Exit { how: "ended while the server was down".to_owned(), reboot: false };
+        };
+        let how = running.process.exited().await;
+        let reboot = running.was_reset();
+        if !reboot {
+            let console = running.last_words().await;
+            tracing::info!(%instance, how, console, "QEMU ended");
+        }
+        Exit { how, reboot }
+    }
+
+    fn cpu_time(&self, instance: &InstanceId) -> Option<Duration> {
+        self.running(instance)?.process.cpu_time()
+    }
+
+    async fn has_disk(&self, vm: &VmId) -> bool {
+        tokio::fs::try_exists(self.inner.files.manifest(vm)).await.unwrap_or(false)
+    }
+
+    async fn exec(&self, instance: &Instance, exec: Exec) -> Result<ExecOutput, VmError> {
+        let user = exec.user.as_ref().map(LinuxUser::as_str);
+        let request = ExecRequest {
+            command: exec.command,
+            user: user.map(str::to_owned),
+            timeout: exec.timeout,
+            max_output: MAX_OUTPUT,
+        };
+        let outcome = self.guest(instance).await?.exec(request).await;
+        let outcome = outcome.map_err(|error| call_error(error, user, ""))?;
+        let (stdout, stderr) = (outcome.stdout, outcome.stderr);
+        match outcome.end {
+            ExecEnd::Exited(status) => Ok(ExecOutput { stdout, stderr, status }),
+            ExecEnd::OutputTooLarge => Err(VmError::OutputTooLarge { limit: MAX_OUTPUT }),
+            ExecEnd::TimedOut => {
+                let timeout = exec.timeout.unwrap_or_default();
+                Err(VmError::ExecTimedOut { timeout, stdout, stderr })
+            }
+        }
+    }
+
+    async fn read_path(
+        &self,
+        instance: &Instance,
+        user: Option<LinuxUser>,
+        path: &str,
+    ) -> Result<FileOrDir, VmError> {
+        let user = user.as_ref().map(LinuxUser::as_str);
+        let read = self.guest(instance).await?.read_path(user, path, MAX_FILE).await;
+        match read.map_err(|error| call_error(error, user, path))? {
+            freestyle_guest_protocol::FileOrDir::File(content) => Ok(FileOrDir::File(content)),
+            freestyle_guest_protocol::FileOrDir::Dir(entries) => {
+                let entry = |entry: freestyle_guest_protocol::DirEntry| DirEntry {
+                    name: entry.name,
+                    is_dir: entry.is_dir,
+                };
+                Ok(FileOrDir::Dir(entries.into_iter().map(entry).collect()))
+            }
+        }
+    }
+
+    async fn write_file(
+        &self,
+        instance: &Instance,
+        user: Option<LinuxUser>,
+        path: &str,
+        content: Vec<u8>,
+    ) -> Result<(), VmError> {
+        let user = user.as_ref().map(LinuxUser::as_str);
+        let guest = self.guest(instance).await?;
+        let written = guest.write_file(user, path, &content).await;
+        written.map_err(|error| call_error(error, user, path))
+    }
+}
+
+fn call_error(error: CallError, user: Option<&str>, path: &str) -> VmError {
+    match error {
+        CallError::UnknownUser => {
+            VmError::UnknownUser { user: user.unwrap_or_default().to_owned() }
+        }
+        CallError::NotFound => VmError::FileNotFound { path: path.to_owned() },
+        CallError::Link(link) => unreachable(link),
+        CallError::RequestTooLong => VmError::BadRequest(error.to_string()),
+        CallError::TooLarge { .. } | CallError::Refused(_) => VmError::File(error.to_string()),
+    }
+}
