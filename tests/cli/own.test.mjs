@@ -1,0 +1,176 @@
+// The CLI of this project's own binary.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+
+import { API_URL, client, DATA_DIR, fileAccount } from "../support/sdk.mjs";
+import { freestyle as run } from "../support/server.mjs";
+
+const { freestyle: sdk, id: accountId, key } = await fileAccount("own cli");
+const dir = mkdtempSync(join(tmpdir(), "fse2e-cli-"));
+after(() => rmSync(dir, { recursive: true }));
+const CREDENTIALS = { FREESTYLE_API_URL: API_URL, FREESTYLE_API_KEY: key.secret };
+const NONE = { FREESTYLE_API_URL: undefined, FREESTYLE_API_KEY: undefined };
+
+function cli(args, env = CREDENTIALS) {
+  return run(args, { cwd: dir, env });
+}
+
+async function succeeds(...args) {
+  const { code, stdout, stderr } = await cli(args);
+  assert.equal(code, 0, stderr || stdout);
+  return stdout;
+}
+
+async function json(...args) {
+  return JSON.parse(await succeeds(...args, "--json"));
+}
+
+async function fails(args, env = CREDENTIALS) {
+  const { code, stdout, stderr } = await cli(args, env);
+  assert.equal(code, 1, stdout + stderr);
+  assert.equal(stdout, "");
+  return stderr;
+}
+
+test("a VM from create to delete", async () => {
+  const id = (
+    await succeeds("vm", "create", "--name", "mine", "--vcpus", "1", "--memory", "1")
+  ).trim();
+  assert.match(id, /^[a-z0-9]{20}$/);
+
+  const [header, row] = (await succeeds("vm", "list")).trimEnd().split("\n");
+  assert.match(header, /^ID +NAME +STATE +CPU +MEMORY +DISK +CREATED$/);
+  assert.match(row, new RegExp(`^${id} +mine +running +1 +1 GB +20 GB +\\d{4}-\\d\\d-\\d\\dT`));
+  const { vms, totalCount } = await json("vm", "list");
+  assert.deepEqual([vms[0].id, totalCount], [id, 1]);
+  assert.equal((await json("vm", "get", id)).name, "mine");
+  assert.match(await succeeds("vm", "get", id), /^state +running$/m);
+
+  const ran = await cli(["vm", "exec", id, "echo out; echo err >&2; exit 42"]);
+  assert.deepEqual(ran, { code: 42, signal: null, stdout: "out\n", stderr: "err\n" });
+  const asUser = await json("vm", "exec", id, "--user", "nobody", "whoami");
+  assert.deepEqual(asUser, { stdout: "nobody\n", stderr: "", statusCode: 0 });
+  const late = await cli(["vm", "exec", id, "--timeout", "1", "echo early; sleep 60"]);
+  assert.deepEqual([late.code, late.stdout], [124, "early\n"]);
+
+  assert.equal(await succeeds("vm", "kill", id), `killed ${id}\n`);
+  assert.equal((await json("vm", "get", id)).state, "stopped");
+  assert.equal(await succeeds("vm", "delete", id), `deleted ${id}\n`);
+  const again = await fails(["vm", "delete", id]);
+  assert.match(again, /^error: .*there is no VM/);
+  assert.match(again, /^hint: `freestyle vm list`/m);
+});
+
+test("vm create --exec --delete is the command, and leaves nothing", async () => {
+  const { code, stdout } = await cli(["vm", "create", "--exec", "uname -s; exit 7", "--delete"]);
+  assert.deepEqual([code, stdout], [7, "Linux\n"]);
+  assert.equal((await sdk.vms.list()).totalCount, 0);
+  const { exec } = await json("vm", "create", "--exec", "echo once", "--delete");
+  assert.deepEqual(exec, { stdout: "once\n", stderr: "", statusCode: 0 });
+});
+
+test("a list of no VMs is empty", async () => {
+  assert.equal(await succeeds("vm", "list"), "");
+  assert.deepEqual((await json("vm", "list")).vms, []);
+});
+
+test("whoami", async () => {
+  assert.equal(await succeeds("whoami"), `account   ${accountId}\n`);
+  assert.equal((await json("whoami")).accountId, accountId);
+});
+
+test("a mistake is an error with a hint", async () => {
+  const noKey = await fails(["whoami"], NONE);
+  assert.match(noKey, /^error: FREESTYLE_API_KEY is not set\nhint: /);
+
+  const wrongKey = await fails(["vm", "list"], { ...CREDENTIALS, FREESTYLE_API_KEY: "fs_wrong" });
+  assert.match(wrongKey, /^error: .*\nhint: check FREESTYLE_API_KEY/);
+
+  const nobody = await fails(["vm", "list"], {
+    ...CREDENTIALS,
+    FREESTYLE_API_URL: "http://127.0.0.1:1",
+  });
+  assert.match(nobody, /^hint: is `freestyle serve` running\?/m);
+
+  assert.match(await fails(["vm", "get", "NO"]), /^error: .*not the id of a VM/);
+  assert.match(await fails(["vm", "create", "--vcpus", "3"]), /^error: .*power of two/);
+  assert.match(await fails(["vm", "create", "--memory", "1000"]), /^error: .*between 512 and/);
+
+  const usage = await cli(["vm", "exec"]);
+  assert.equal(usage.code, 2);
+  assert.match(usage.stderr, /Usage: freestyle vm exec/);
+});
+
+test("the key and the address may come from .env", async () => {
+  writeFileSync(
+    join(dir, ".env"),
+    `# for tests\nexport FREESTYLE_API_URL="${API_URL}"\nFREESTYLE_API_KEY='${key.secret}' # mine\nOTHER="\n"\n`,
+  );
+  const { stdout, stderr } = await cli(["whoami"], NONE);
+  assert.equal(stdout, `account   ${accountId}\n`, stderr);
+  const refused = await fails(["whoami"], { ...NONE, FREESTYLE_API_KEY: "fs_environment_wins" });
+  assert.match(refused, /API key is unknown/);
+  rmSync(join(dir, ".env"));
+});
+
+test("doctor says what the host has", async () => {
+  const checks = await json("doctor");
+  assert(checks.length > 5);
+  assert.deepEqual(
+    checks.filter(({ verdict }) => verdict === "problem"),
+    [],
+  );
+  assert.match(await succeeds("doctor"), /^(ok|note) +QEMU +qemu-system-x86_64 \d+\.\d+/m);
+
+  const { code, stdout } = await cli(["doctor", "--qemu", "/nonexistent/qemu"]);
+  assert.equal(code, 1);
+  assert.match(stdout, /^PROBLEM .*\n +-> .*--qemu/im);
+});
+
+test("accounts and keys are managed beside the running server", async () => {
+  const admin = (...args) => json("admin", ...args, "--data-dir", DATA_DIR);
+  const account = await admin("account", "create", "managed");
+  assert(
+    (await admin("account", "list")).some(
+      ({ id, name }) => id === account.id && name === "managed",
+    ),
+  );
+
+  const made = await admin("key", "create", "--account", "managed", "--name", "ci");
+  assert.equal((await client(made.secret).whoami()).accountId, account.id);
+  const listed = await succeeds(
+    "admin",
+    "key",
+    "list",
+    "--account",
+    account.id,
+    "--data-dir",
+    DATA_DIR,
+  );
+  assert.match(listed, new RegExp(`^${made.id} +ci +managed +valid$`, "m"));
+  assert(!listed.includes(made.secret));
+
+  await admin("key", "revoke", made.id);
+  const [{ revokedAtMs }] = await admin("key", "list", "--account", account.id);
+  assert(Math.abs(revokedAtMs - Date.now()) < 60_000);
+  assert.match(
+    await fails(["admin", "key", "revoke", made.id, "--data-dir", DATA_DIR]),
+    /^error: there is no valid key .*\nhint: /,
+  );
+  assert.match(
+    await fails(["admin", "account", "list", "--data-dir", join(dir, "none")]),
+    /\nhint: --data-dir/,
+  );
+});
+
+test("help names every command", async () => {
+  const help = await succeeds("--help");
+  for (const command of ["serve", "vm", "whoami", "doctor", "image", "admin"]) {
+    assert.match(help, new RegExp(`^  ${command} +\\S`, "m"));
+  }
+  assert.match(await succeeds("--version"), /^freestyle \d+\.\d+\.\d+\n$/);
+});

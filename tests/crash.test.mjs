@@ -1,0 +1,214 @@
+// Servers that end badly, and what the next one makes of it. Each test has servers of its own.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
+
+import * as host from "./support/host.mjs";
+import { client, deleteAll, sh } from "./support/sdk.mjs";
+import { freestyle as cli, withServer } from "./support/server.mjs";
+
+const ROUNDS = Number(process.env.E2E_ROUNDS ?? 5);
+const WORKERS = 4;
+/** The moment of a crash is random: a failure is repeated by naming the seed it printed. */
+const SEED = Number(process.env.E2E_SEED ?? Math.floor(Math.random() * 2 ** 31));
+const DEFAULT_SIZE = {};
+const SMALL = { vcpuCount: 1, memSizeGb: 1 };
+
+/** A random number generator that can be repeated (mulberry32). */
+function random(seed) {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+function sdk(server) {
+  return client(server.apiKey, server.url);
+}
+
+/** A VM that no crash may touch. */
+async function keeper(freestyle, name) {
+  const { vm, vmId } = await freestyle.vms.create({ name, ...SMALL });
+  const pid = await sh(vm, `echo ${name} > /dev/shm/kept; sleep 100000 & echo $!`);
+  const { vmInstanceId } = await vm.getInfo();
+  return { vmId, vmInstanceId, name, pid: pid.trim() };
+}
+
+async function assertKept(freestyle, { vmId, vmInstanceId, name, pid }) {
+  const vm = freestyle.vms.ref({ vmId });
+  assert.equal(await sh(vm, `cat /dev/shm/kept; kill -0 ${pid}`), `${name}\n`);
+  const info = await vm.getInfo();
+  assert.deepEqual([info.state, info.vmInstanceId], ["running", vmInstanceId]);
+}
+
+/**
+ * Creates, uses and ends VMs until the server is gone. Answers for each VM that was created the
+ * states it may be in now: what an unanswered call may or may not have done is both.
+ */
+async function load(freestyle, chance) {
+  const known = new Map();
+  const work = async () => {
+    for (;;) {
+      const { vm, vmId } = await freestyle.vms.create(chance() < 0.6 ? DEFAULT_SIZE : SMALL);
+      known.set(vmId, ["running"]);
+      await sh(vm, `echo ${vmId} > /dev/shm/id`);
+      const [end, state] = [
+        [() => vm.delete(), "gone"],
+        [() => vm.kill(), "stopped"],
+        [() => vm.stop(), "stopped"],
+        [() => undefined, "running"],
+      ][Math.floor(chance() * 4)];
+      known.set(vmId, ["running", state]);
+      await end();
+      known.set(vmId, [state]);
+    }
+  };
+  // Each ends with the error of the call that got no answer.
+  await Promise.allSettled(Array.from({ length: WORKERS }, work));
+  return known;
+}
+
+/** Checks that the list, the VMs and the host say the same, and that it is what may be. */
+async function assertConsistent(server, known) {
+  const freestyle = sdk(server);
+  const { vms } = await freestyle.vms.list();
+  const states = new Map(vms.map(({ id, state }) => [id, state]));
+  for (const [vmId, allowed] of known) {
+    const state = states.get(vmId) ?? "gone";
+    assert(allowed.includes(state), `VM ${vmId} is ${state}, not ${allowed.join(" or ")}`);
+  }
+  for (const [vmId, state] of states) {
+    // One whose create was not answered is either gone or complete.
+    assert(known.has(vmId) || state === "running", `VM ${vmId} is ${state}`);
+  }
+
+  const running = vms.filter(({ state }) => state === "running").map(({ id }) => id);
+  const instances = await Promise.all(
+    running.map(async (vmId) => {
+      const vm = freestyle.vms.ref({ vmId });
+      assert.equal(await sh(vm, "hostname"), `${vmId}\n`);
+      return (await vm.getInfo()).vmInstanceId;
+    }),
+  );
+  // This server keeps no VMs ready, so that nothing else may be there.
+  server.look();
+  assert.deepEqual([...host.processes(server.dataDir).keys()].sort(), instances.toSorted(), "QEMU");
+  assert.deepEqual([...host.instances(server.dataDir)].sort(), instances.toSorted(), "on the host");
+  assert.deepEqual(host.vmDirs(server.dataDir).sort(), [...states.keys()].sort(), "files of VMs");
+}
+
+test(`a server killed at any moment loses and leaks nothing (E2E_SEED=${SEED})`, async (t) => {
+  const chance = random(SEED);
+  await withServer({ poolSize: 1 }, async (server) => {
+    const keepers = await Promise.all(["one", "other"].map((name) => keeper(sdk(server), name)));
+    for (let round = 1; round <= ROUNDS; round += 1) {
+      const loaded = load(sdk(server), chance);
+      const after = Math.floor(300 + chance() * 4000);
+      await delay(after);
+      await server.kill();
+      const known = await loaded;
+      t.diagnostic(`round ${round}: killed after ${after} ms, ${known.size} VMs`);
+      if (chance() < 0.5) {
+        // Its successor does not get far either.
+        server.spawn({ poolSize: 0 });
+        await delay(chance() * 400);
+        await server.kill();
+      }
+
+      await server.launch({ poolSize: 0 });
+
+      for (const kept of keepers) {
+        await assertKept(sdk(server), kept);
+        known.set(kept.vmId, ["running"]);
+      }
+      await assertConsistent(server, known);
+      const others = [...(await sdk(server).vms.list()).vms].filter(
+        ({ id }) => !keepers.some(({ vmId }) => vmId === id),
+      );
+      await Promise.all(others.map(({ id }) => sdk(server).vms.delete({ vmId: id })));
+      await server.stop();
+      await server.launch({ poolSize: 1 });
+    }
+    await deleteAll(sdk(server));
+  });
+});
+
+test("VMs whose process ended, with or without a server watching, are stopped", async () => {
+  await withServer({ poolSize: 1 }, async (server) => {
+    const { vm, vmId } = await sdk(server).vms.create(SMALL);
+    const { vmInstanceId } = await vm.getInfo();
+
+    process.kill(host.processes(server.dataDir).get(vmInstanceId), "SIGKILL");
+    assert.equal((await vm.waitForExit()).id, vmId);
+    assert.equal((await vm.getInfo()).state, "stopped");
+
+    // As after a power failure: neither server nor VMs are there any more.
+    const { vm: second } = await sdk(server).vms.create(SMALL);
+    await sh(second, "echo kept > /root/kept; sync");
+    await server.kill();
+    for (const pid of host.processes(server.dataDir).values()) process.kill(pid, "SIGKILL");
+    await server.launch({ poolSize: 0 });
+    await assertConsistent(server, new Map([vm, second].map(({ vmId }) => [vmId, ["stopped"]])));
+    assert.equal(await sh(sdk(server).vms.ref({ vmId: second.vmId }), "cat /root/kept"), "kept\n");
+    await deleteAll(sdk(server));
+  });
+});
+
+test("a VM that died while it was kept ready is not handed out", async () => {
+  await withServer({ poolSize: 1 }, async (server) => {
+    // The pool is filled when it has a process: there is no other VM.
+    while (host.processes(server.dataDir).size === 0) await delay(50);
+    await delay(1000);
+    for (const pid of host.processes(server.dataDir).values()) process.kill(pid, "SIGKILL");
+    const { vm } = await sdk(server).vms.create();
+    assert.equal(await sh(vm, "echo alive"), "alive\n");
+    await deleteAll(sdk(server));
+  });
+});
+
+test("a server that is asked to end does not wait for a command, and its VMs run on", async () => {
+  await withServer({ poolSize: 0 }, async (server) => {
+    const kept = await keeper(sdk(server), "one");
+    const command = assert.rejects(
+      sdk(server).vms.ref(kept).exec("touch /dev/shm/runs; sleep 1000"),
+    );
+    while (!(await sdk(server).vms.ref(kept).fs.exists("/dev/shm/runs")));
+
+    const before = Date.now();
+    await server.stop();
+    assert(Date.now() - before < 20_000, `it took ${Date.now() - before} ms`);
+    await command;
+
+    await server.launch({ poolSize: 0 });
+    await assertKept(sdk(server), kept);
+    await deleteAll(sdk(server));
+  });
+});
+
+test("a second server on the same data, or on the same port, says what is in its way", async () => {
+  await withServer({ poolSize: 0 }, async (server) => {
+    const serve = async (...args) => {
+      const { code, stderr } = await cli(["serve", ...args], { cwd: server.dir });
+      assert.equal(code, 1, stderr);
+      return stderr;
+    };
+    const sameData = await serve("--data-dir", server.dataDir, "--api-listen", "127.0.0.1:0");
+    assert.match(
+      sameData,
+      /^error: another server uses the data directory .*\nhint: .*--data-dir/m,
+    );
+
+    const port = new URL(server.url).port;
+    const other = ["--data-dir", `${server.dir}/other`, "--api-listen", `127.0.0.1:${port}`];
+    const samePort = await serve(...other);
+    assert.match(
+      samePort,
+      /^error: cannot listen on 127\.0\.0\.1:\d+: .*in use.*\nhint: --api-listen/m,
+    );
+
+    assert.equal((await sdk(server).vms.list()).totalCount, 0);
+  });
+});

@@ -1,0 +1,48 @@
+// Runs the end-to-end suites: `node_modules/.bin/node run.mjs [test file...]`.
+//
+// Starts one server, runs the tests with the addresses of it in their environment, and ends with an
+// error if a test failed or if anything is left on the host. Needs root, like the server.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { globSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+import { Server } from "./support/server.mjs";
+
+const TEST_LIMIT_MS = 300_000;
+/** The guests are emulated: more at a time are not faster. */
+const FILES_AT_A_TIME = 2;
+
+const named = process.argv.slice(2).map((file) => resolve(file));
+const all = ["sdk/*.test.mjs", "cli/*.test.mjs", "*.test.mjs"].flatMap((pattern) =>
+  globSync(pattern, { cwd: import.meta.dirname }).map((file) => join(import.meta.dirname, file)),
+);
+
+const server = await Server.start();
+const tests = spawn(
+  process.execPath,
+  [
+    "--test",
+    "--test-reporter=spec",
+    `--test-concurrency=${FILES_AT_A_TIME}`,
+    `--test-timeout=${TEST_LIMIT_MS}`,
+    ...(named.length > 0 ? named : all),
+  ],
+  {
+    stdio: "inherit",
+    env: {
+      ...process.env,
+      FREESTYLE_API_URL: server.url,
+      FREESTYLE_API_KEY: server.apiKey,
+      E2E_DATA_DIR: server.dataDir,
+    },
+  },
+);
+process.once("exit", () => tests.kill("SIGTERM"));
+const [code] = await once(tests, "exit");
+if (code !== 0) {
+  console.error(server.logTail());
+  process.exit(1); // Which also removes the server and whatever VMs it has.
+}
+await server.stopAndCheckNothingIsLeft();

@@ -1,0 +1,169 @@
+// A `freestyle serve` with a data directory of its own. Whatever becomes of the test, nothing of it
+// outlives this process.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, watch } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+
+import * as host from "./host.mjs";
+import { run } from "./process.mjs";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const LOG_LINES_SHOWN = 60;
+/** The first start may have to build a base image and boot it once. */
+const START_LIMIT_MS = 30 * 60_000;
+const STOP_LIMIT_MS = 60_000;
+
+const targetDir = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
+/** The binary under test. */
+export const FREESTYLE = resolve(process.env.FREESTYLE_BIN ?? join(targetDir, "release/freestyle"));
+
+const cacheHome = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
+/** Base images are shared between runs: building one takes minutes. */
+const CACHE_DIR = process.env.FREESTYLE_CACHE_DIR ?? join(cacheHome, "freestyle");
+
+/** Servers that have to go when this process does. */
+const live = new Set();
+
+process.once("exit", () => live.forEach((server) => server.destroy()));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.once(signal, () => process.exit(1));
+}
+
+/** Runs `freestyle` with the given arguments, away from any configuration of the developer's. */
+export function freestyle(args, options = {}) {
+  return run(FREESTYLE, args, { cwd: tmpdir(), ...options });
+}
+
+export class Server {
+  /** Starts a server on a new data directory. */
+  static async start({ poolSize = 2 } = {}) {
+    assert(existsSync(FREESTYLE), `${FREESTYLE} is not there: build it, or set FREESTYLE_BIN`);
+    // Short: the data directory's path is limited by the sockets in it.
+    const server = new Server(mkdtempSync(join(tmpdir(), "fse2e-")));
+    live.add(server);
+    await server.launch({ poolSize });
+    return server;
+  }
+
+  constructor(dir) {
+    this.dir = dir;
+    this.dataDir = join(dir, "data");
+    this.log = join(dir, "server.log");
+    this.readyFile = join(dir, "ready.json");
+    /** Every instance that was seen on the host. */
+    this.seen = new Set();
+  }
+
+  /** Starts the process (again, on the same data) and waits until it is ready. */
+  async launch(options) {
+    this.spawn(options);
+    try {
+      await appears(this.readyFile, this.exited);
+    } catch (error) {
+      throw new Error(`the server did not get ready: ${error.message}\n${this.logTail()}`);
+    }
+    const { apiUrl, apiKey } = JSON.parse(readFileSync(this.readyFile, "utf8"));
+    Object.assign(this, { url: apiUrl, apiKey });
+  }
+
+  /** Starts the process and waits for nothing. */
+  spawn({ poolSize = 2 } = {}) {
+    rmSync(this.readyFile, { force: true });
+    const log = openSync(this.log, "a");
+    const args = ["serve", "--data-dir", this.dataDir, "--api-listen", "127.0.0.1:0"];
+    args.push("--ready-file", this.readyFile, "--cache-dir", CACHE_DIR);
+    args.push("--pool-size", `${poolSize}`);
+    // Away from a `.env` or `freestyle.toml` of the developer's.
+    this.process = spawn(FREESTYLE, args, { cwd: this.dir, stdio: ["ignore", log, log] });
+    closeSync(log);
+    this.exited = once(this.process, "exit");
+  }
+
+  get isRunning() {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  /** Ends the server in order. */
+  async stop() {
+    this.look();
+    this.process.kill("SIGTERM");
+    const kill = setTimeout(() => this.process.kill("SIGKILL"), STOP_LIMIT_MS);
+    const [code, signal] = await this.exited;
+    clearTimeout(kill);
+    assert.deepEqual({ code, signal }, { code: 0, signal: null }, `stopping\n${this.logTail()}`);
+  }
+
+  /** Ends the server without warning. Its VMs do not notice. */
+  async kill() {
+    this.process.kill("SIGKILL");
+    await this.exited;
+    this.look();
+  }
+
+  /** Stops the server, whose VMs were all deleted, and checks that the host is as it was. */
+  async stopAndCheckNothingIsLeft() {
+    await this.stop();
+    const left = host.leftovers(this.dataDir, this.seen);
+    assert.deepEqual(left, [], `left on the host\n${this.logTail()}`);
+    this.destroy();
+  }
+
+  /** Notes which instances are on the host. */
+  look() {
+    for (const instance of host.instances(this.dataDir)) this.seen.add(instance);
+  }
+
+  /** Removes the server and all that it has on the host, from whatever state. Synchronous. */
+  destroy() {
+    if (this.isRunning) this.process.kill("SIGKILL");
+    host.destroy(this.dataDir);
+    rmSync(this.dir, { recursive: true, force: true });
+    live.delete(this);
+  }
+
+  /** The end of the server's log. */
+  logTail() {
+    const lines = readFileSync(this.log, "utf8").trimEnd().split("\n").slice(-LOG_LINES_SHOWN);
+    return ["--- the end of the server's log ---", ...lines, "---"].join("\n");
+  }
+}
+
+/**
+ * Runs a test on a server of its own, which is stopped and checked for leaks afterwards. When the
+ * test fails, the server's log is shown instead.
+ */
+export async function withServer(options, test) {
+  const server = await Server.start(options);
+  try {
+    await test(server);
+    await server.stopAndCheckNothingIsLeft();
+  } catch (error) {
+    console.error(server.logTail());
+    throw error;
+  } finally {
+    server.destroy();
+  }
+}
+
+/** Resolves when the file is there; rejects when the process that is to make it ends before. */
+async function appears(file, exited) {
+  const watching = new AbortController();
+  const limit = AbortSignal.timeout(START_LIMIT_MS);
+  const watcher = watch(resolve(file, ".."));
+  try {
+    const over = exited.then(([code, signal]) => {
+      throw new Error(`it ended with ${signal ?? code}`);
+    });
+    while (!existsSync(file)) {
+      const signal = AbortSignal.any([limit, watching.signal]);
+      await Promise.race([once(watcher, "change", { signal }), over]);
+    }
+  } finally {
+    watching.abort();
+    watcher.close();
+  }
+}
