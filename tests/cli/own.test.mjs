@@ -108,7 +108,12 @@ test("a mistake is an error with a hint", async () => {
 test("the key and the address may come from .env", async () => {
   writeFileSync(
     join(dir, ".env"),
-    `# for tests\nexport FREESTYLE_API_URL="${API_URL}"\nFREESTYLE_API_KEY='${key.secret}' # mine\nOTHER="\n"\n`,
+    `# for tests
+export FREESTYLE_API_URL="${API_URL}"
+FREESTYLE_API_KEY='${key.secret}' # mine
+OTHER="
+"
+`,
   );
   const { stdout, stderr } = await cli(["whoami"], NONE);
   assert.equal(stdout, `account   ${accountId}\n`, stderr);

@@ -34,7 +34,7 @@ test("the exit code is the shell's", async () => {
   }
 });
 
-test("pipes, quotes, variables, several lines and any text reach the shell as written", async () => {
+test("pipes, quotes, variables, lines and any text reach the shell as written", async () => {
   const command = `
     name="it's"
     printf '%s|' "$name \\"quoted\\"" '$HOME' 'Grüße 世界 🚀' | tr '|' '\\n'
@@ -53,7 +53,7 @@ test("the environment is bare, the shell a plain one at /, standard input empty"
   assert.equal(await sh(vm, "id -un; pwd; readlink /proc/self/fd/0; cat"), "root\n/\n/dev/null\n");
 });
 
-test("a command that runs over its time is killed, with its children; what it printed is told", async () => {
+test("a command over its time is killed with its children; what it printed is told", async () => {
   const command = "echo early; echo problem >&2; sleep 4242 & sleep 4242";
   const fields = { timeoutMs: 1500, stdout: "early\n", stderr: "problem\n" };
   await assert.rejects(vm.exec({ command, timeoutMs: 1500 }), failsWith("EXEC_TIMED_OUT", fields));

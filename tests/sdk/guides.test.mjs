@@ -59,7 +59,8 @@ test("programs run side by side on one VM", async () => {
 
 test("a command in a working directory, with HOME set for those who need it", async () => {
   await vm.exec("mkdir -p '/workspace'");
-  const command = `cd '/workspace' && export HOME=/root && git init -q repo && cd ~ && pwd && ls /workspace`;
+  const command =
+    "cd '/workspace' && export HOME=/root && git init -q repo && cd ~ && pwd && ls /workspace";
   assert.equal((await vm.exec({ command, timeoutMs: 120_000 })).stdout, "/root\nrepo\n");
 });
 
@@ -88,8 +89,7 @@ WantedBy=multi-user.target
 `,
   );
   await sh(vm, "systemctl daemon-reload && systemctl enable --quiet --now hello");
-  const ask =
-    "curl -sS --retry 50 --retry-all-errors --retry-delay 0 --retry-max-time 30 http://127.0.0.1:3000/";
+  const ask = "curl -sS --retry 99 --retry-all-errors --retry-max-time 30 http://127.0.0.1:3000/";
 
   assert.equal(await sh(vm, ask), "Hello from a sandbox!\n");
   await vm.exec("curl -s http://127.0.0.1:3000/crash");

@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { eventually, failsWith, fileAccount, sh } from "../support/sdk.mjs";
+import * as host from "../support/host.mjs";
+import { DATA_DIR, Errors, eventually, failsWith, fileAccount, sh } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("lifecycle");
 
@@ -87,6 +88,17 @@ test("a VM can be deleted while a command runs in it, which ends the command", a
   assert(outcomes.includes("fulfilled"), outcomes.join());
   await command;
   await assert.rejects(vm.getInfo(), failsWith("VM_NOT_FOUND", { vmId }));
+});
+
+test("calls that contradict each other end in a state that is true", async () => {
+  const { vm } = await freestyle.vms.create();
+  const calls = [vm.stop(), vm.exec("true"), vm.kill(), vm.start(), vm.kill(), vm.exec("true")];
+  for (const { reason } of await Promise.allSettled(calls)) {
+    if (reason) assert(reason.body?.code in Errors.FREESTYLE_ERROR_CODE_MAP, reason.stack);
+  }
+  const { state: told, vmInstanceId } = await vm.getInfo();
+  const isAlive = host.processes(DATA_DIR).has(vmInstanceId);
+  assert.equal(told, isAlive ? "running" : "stopped");
 });
 
 test("deletion is final for every operation", async () => {

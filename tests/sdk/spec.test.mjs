@@ -26,7 +26,7 @@ test("packages of every layer are installed, and the VM is building meanwhile", 
   assert.equal((await vm.getInfo()).state, "running");
 });
 
-test("a package that does not exist fails the create with apt's words, and leaves no VM", async () => {
+test("a package that does not exist fails the create, and leaves no VM", async () => {
   const spec = new VmSpec().aptDeps("no-such-package-anywhere");
   await assert.rejects(freestyle.vms.create({ name: "failing", spec }), (error) => {
     return (

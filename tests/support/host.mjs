@@ -64,6 +64,13 @@ export function processes(dataDir) {
   return new Map(own.map(([instance, { pid }]) => [instance, pid]));
 }
 
+/** CPU time that a process has used, in clock ticks. */
+export function cpuTicks(pid) {
+  // The name in parentheses may hold anything; user and system time are fields 14 and 15.
+  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return Number(fields[11]) + Number(fields[12]);
+}
+
 /** Every instance of which anything is on the host. */
 export function instances(dataDir) {
   return new Set([

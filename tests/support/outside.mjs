@@ -2,10 +2,11 @@
 // own, routed to like any other network, with an HTTP server that counts who comes. Nothing that is
 // sent to its addresses leaves the host.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 
+import { atExit, forget } from "./cleanup.mjs";
 import { run } from "./process.mjs";
 
 const NAME = `fse2e-${process.pid}`;
@@ -27,13 +28,9 @@ export class Outside {
   /** `others` are further addresses of it, to which the host has routes as well. */
   static async start(others) {
     const outside = new Outside();
-    try {
-      await outside.#connect(others);
-      await outside.#listen();
-    } catch (error) {
-      await outside.stop();
-      throw error;
-    }
+    atExit(outside.stop);
+    await outside.#connect(others);
+    await outside.#listen();
     return outside;
   }
 
@@ -61,15 +58,14 @@ export class Outside {
     lines.on("line", (address) => this.visits.push(address));
   }
 
-  async stop() {
-    if (this.server) {
-      this.server.kill();
-      await once(this.server, "exit");
-    }
-    // The link and the routes go with it.
-    await run("ip", ["netns", "delete", NAME]);
-    await run("ip", ["link", "delete", LINK]);
-  }
+  /** Synchronous. */
+  stop = () => {
+    this.server?.kill();
+    // The routes go with the link.
+    spawnSync("ip", ["link", "delete", LINK]);
+    spawnSync("ip", ["netns", "delete", NAME]);
+    forget(this.stop);
+  };
 }
 
 async function ip(...args) {
