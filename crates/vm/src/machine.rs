@@ -13,10 +13,9 @@
 //! ```
 //!
 //! All changes of a VM's recorded state happen here, one operation at a time. Others send requests
-//! and read the status; nobody else mutates. A request to kill or delete makes the task give up
-//! what it is doing, so both work at any moment.
+//! and read the status; nobody else mutates. A request to kill or delete overtakes the others and
+//! makes the task give up what it is doing, so both work at any moment.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use freestyle_store::{OperationId, StoreError, VmId, VmPhase, VmRecord};
@@ -28,7 +27,7 @@ use crate::model::{AptPackage, Exec};
 use crate::operation::{Begun, Operation, Outcome, install_command, installed};
 use crate::service::Shared;
 
-/// Requests that may wait for one VM. More are refused as busy.
+/// Requests of each urgency that may wait for one VM. More are refused as busy.
 const QUEUE: usize = 64;
 
 /// What the task is doing, for those who only look.
@@ -76,6 +75,7 @@ impl Work {
 pub(crate) struct Handle {
     vm: VmId,
     requests: mpsc::Sender<Request>,
+    urgent: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
 }
 
@@ -98,8 +98,8 @@ impl Handle {
 
     async fn request(&self, work: Work) -> Result<VmRecord, VmError> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.requests.try_send(Request { work, reply });
-        match sent {
+        let queue = if work.operation().is_urgent() { &self.urgent } else { &self.requests };
+        match queue.try_send(Request { work, reply }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
                 return Err(VmError::NotFound(self.vm.clone()));
@@ -127,16 +127,19 @@ pub(crate) fn spawn<E: Engine>(
     record: VmRecord,
     unfinished: Option<Begun>,
 ) -> Handle {
-    let (requests, receiver) = mpsc::channel(QUEUE);
+    let (requests, request_receiver) = mpsc::channel(QUEUE);
+    let (urgent, urgent_receiver) = mpsc::channel(QUEUE);
     let (status_sender, status) = watch::channel(Status::default());
-    let handle = Handle { vm: record.id.clone(), requests, status };
+    let handle = Handle { vm: record.id.clone(), requests, urgent, status };
     let machine = Machine {
         shared,
         record,
-        requests: receiver,
-        queue: VecDeque::new(),
+        requests: request_receiver,
+        urgent: urgent_receiver,
+        next: None,
         status: status_sender,
         unfinished,
+        in_trouble: false,
     };
     tokio::spawn(machine.own());
     handle
@@ -146,17 +149,23 @@ struct Machine<E: Engine> {
     shared: Arc<Shared<E>>,
     record: VmRecord,
     requests: mpsc::Receiver<Request>,
-    /// Requests that came while an operation ran.
-    queue: VecDeque<Request>,
+    /// Those that may make the task give up what it is doing.
+    urgent: mpsc::Receiver<Request>,
+    /// An urgent request that came during an operation.
+    next: Option<Request>,
     status: watch::Sender<Status>,
     /// An operation whose end could not be reached: by a crash, or because the host refused.
     unfinished: Option<Begun>,
+    /// The process ended and that could not be recorded. Its end is noticed anew once this is false.
+    in_trouble: bool,
 }
 
 /// What woke the task.
 enum Event {
-    Request(Box<Request>),
+    Request(Request),
     Exited(Exit),
+    /// It is time to try again what could not be cleaned up.
+    Retry,
     /// Nobody can send a request any more.
     Closed,
 }
@@ -164,20 +173,23 @@ enum Event {
 impl<E: Engine> Machine<E> {
     async fn own(mut self) {
         while !self.is_over() {
+            let mut answer = None;
             match self.next_event().await {
-                Event::Request(request) => {
-                    let result = self.serve(request.work).await;
-                    // The map must forget a deleted VM before its caller hears of it.
-                    if self.is_over() {
-                        self.shared.forget(&self.record.id);
-                    }
-                    let _ = request.reply.send(result);
+                Event::Request(Request { work, reply }) => {
+                    answer = Some((reply, self.serve(work).await));
                 }
                 Event::Exited(exit) => self.notice_exit(exit).await,
+                Event::Retry => self.retry().await,
                 Event::Closed => return,
             }
+            // The map must forget a deleted VM before its caller hears of it.
+            if self.is_over() {
+                self.shared.forget(&self.record.id);
+            }
+            if let Some((reply, result)) = answer {
+                let _ = reply.send(result);
+            }
         }
-        self.shared.forget(&self.record.id);
     }
 
     fn is_over(&self) -> bool {
@@ -185,30 +197,35 @@ impl<E: Engine> Machine<E> {
     }
 
     async fn next_event(&mut self) -> Event {
-        if let Some(request) = self.queue.pop_front() {
-            return Event::Request(Box::new(request));
+        if let Some(request) = self.next.take() {
+            return Event::Request(request);
         }
+        let to_retry = self.in_trouble || self.unfinished.is_some();
         // Only a VM that has settled has a process to watch: one that is being made gets its own
-        // with the request that is on its way, and an unfinished operation is ended first.
+        // with the request that is on its way.
         let settled = matches!(self.record.phase, VmPhase::Running | VmPhase::Ready);
-        let instance = match &self.record.instance {
-            Some(instance) if settled && self.unfinished.is_none() => Some(instance.id.clone()),
-            _ => None,
+        let watched = self.record.instance.as_ref().filter(|_| settled && !to_retry);
+        let exited = async {
+            match watched {
+                Some(instance) => self.shared.engine.exited(&instance.id).await,
+                None => std::future::pending().await,
+            }
         };
-        let engine = &self.shared.engine;
         tokio::select! {
-            request = self.requests.recv() => request.map_or(Event::Closed, |request| Event::Request(Box::new(request))),
-            exit = async { engine.exited(&instance.clone().expect("guarded below")).await },
-                if instance.is_some() => Event::Exited(exit),
+            biased;
+            Some(request) = self.urgent.recv() => Event::Request(request),
+            exit = exited => Event::Exited(exit),
+            request = self.requests.recv() => request.map_or(Event::Closed, Event::Request),
+            () = tokio::time::sleep(self.shared.patience.retry), if to_retry => Event::Retry,
         }
     }
 
     /// The process ended without being asked to.
     async fn notice_exit(&mut self, exit: Exit) {
         tracing::info!(vm = %self.record.id, how = exit.how, reboot = exit.reboot, "a VM ended");
-        let ended = self.serve_with_exit(Work::Begin(Operation::Kill), &exit.how).await;
-        if let Err(error) = ended {
+        if let Err(error) = self.end_run(&exit.how).await {
             tracing::error!(vm = %self.record.id, %error, "cleaning up after a VM that ended");
+            self.in_trouble = true;
             return;
         }
         if !exit.reboot || self.is_over() {
@@ -219,16 +236,22 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
-        let how = match work.operation() {
-            Operation::Stop => "stopped",
-            Operation::Kill => "killed",
-            _ => "ended",
-        };
-        self.serve_with_exit(work, how).await
+    /// Cleans up after a run whose process is gone.
+    async fn end_run(&mut self, how: &str) -> Result<(), VmError> {
+        let begun = self.begin(Operation::Kill).await?;
+        let outcome = Outcome::without_process(&self.record);
+        self.settle(begun, outcome, how).await
     }
 
-    async fn serve_with_exit(&mut self, work: Work, how: &str) -> Result<VmRecord, VmError> {
+    async fn retry(&mut self) {
+        self.in_trouble = false;
+        if let Err(error) = self.finish_unfinished().await {
+            tracing::error!(vm = %self.record.id, %error, "cleaning up again");
+        }
+    }
+
+    async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
+        self.in_trouble = false;
         self.finish_unfinished().await?;
         if self.is_over() {
             return Err(VmError::NotFound(self.record.id.clone()));
@@ -242,6 +265,13 @@ impl<E: Engine> Machine<E> {
                 if let Some(answer) = self.nothing_to_do(operation).await {
                     return answer;
                 }
+                if operation == Operation::Start && self.record.instance.is_some() {
+                    // Its process ended and that was not noticed yet. A run is not begun twice.
+                    self.end_run("ended").await?;
+                    if self.is_over() {
+                        return Err(VmError::NotFound(self.record.id.clone()));
+                    }
+                }
                 (self.begin(operation).await?, Vec::new())
             }
         };
@@ -252,25 +282,25 @@ impl<E: Engine> Machine<E> {
                 builds: !packages.is_empty(),
             }),
         });
-        let result = self.carry_out(begun, &packages, how).await;
+        let result = self.carry_out(begun, &packages).await;
         self.status.send_replace(Status::default());
         result.map(|()| self.record.clone())
     }
 
     /// The answer to an operation that finds the VM where it would take it.
     async fn nothing_to_do(&mut self, operation: Operation) -> Option<Result<VmRecord, VmError>> {
-        match (operation, &self.record.instance) {
-            (Operation::Stop | Operation::Kill, None) => Some(Ok(self.record.clone())),
-            (Operation::Start, Some(instance)) if self.shared.engine.is_alive(&instance.id) => {
-                if self.shared.engine.is_up(&instance.id) {
-                    return Some(Ok(self.record.clone()));
-                }
-                // It runs and has not answered this server yet.
-                let greeted = self.shared.engine.apply(Step::Greet, &self.record).await;
-                Some(greeted.map(|()| self.record.clone()))
+        let engine = &self.shared.engine;
+        let done = match (operation, &self.record.instance) {
+            (Operation::Stop | Operation::Kill, None) => Ok(()),
+            (Operation::Discard, _) if self.record.account_id.is_some() => Ok(()),
+            (Operation::Start, Some(instance)) if engine.is_up(&instance.id) => Ok(()),
+            (Operation::Start, Some(instance)) if engine.is_alive(&instance.id) => {
+                // It has not answered this server yet.
+                self.build_or_yield(operation, &[Step::Greet], &[]).await
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(done.map(|()| self.record.clone()))
     }
 
     async fn begin(&mut self, operation: Operation) -> Result<Begun, VmError> {
@@ -279,25 +309,31 @@ impl<E: Engine> Machine<E> {
             Operation::Start => system.begin_operation_with_instance(id, operation.as_str()).await,
             _ => system.begin_operation(id, operation.as_str()).await,
         };
-        let (record, row) = begun.map_err(|error| self.store_error(error))?;
+        let (record, row) = begun.map_err(|error| {
+            if matches!(error, StoreError::NoSuchVm(_)) {
+                // It was deleted before this task was started, by one that knew it longer.
+                self.record.phase = VmPhase::Deleted;
+            }
+            self.store_error(error)
+        })?;
         self.record = record;
         Ok(Begun { id: row.id, operation })
     }
 
-    async fn carry_out(
-        &mut self,
-        begun: Begun,
-        packages: &[AptPackage],
-        how: &str,
-    ) -> Result<(), VmError> {
+    async fn carry_out(&mut self, begun: Begun, packages: &[AptPackage]) -> Result<(), VmError> {
         let operation = begun.operation;
-        let done = self.build_or_yield(operation, packages).await;
+        let done = self.build_or_yield(operation, operation.steps(), packages).await;
         let outcome = match &done {
             Ok(()) => operation.success(&self.record),
             Err(error) => {
                 tracing::warn!(vm = %self.record.id, ?operation, %error, "undoing");
                 operation.failure(&self.record)
             }
+        };
+        let how = match operation {
+            Operation::Stop => "stopped",
+            Operation::Kill => "killed",
+            _ => "ended",
         };
         self.settle(begun, outcome, how).await?;
         done
@@ -307,18 +343,19 @@ impl<E: Engine> Machine<E> {
     async fn build_or_yield(
         &mut self,
         operation: Operation,
+        steps: &[Step],
         packages: &[AptPackage],
     ) -> Result<(), VmError> {
-        let Self { shared, record, requests, queue, .. } = self;
-        let build = build(&shared.engine, record, operation, packages);
+        let Self { shared, record, urgent, next, .. } = self;
+        let build = build(&shared.engine, record, steps, packages);
         tokio::pin!(build);
         loop {
             tokio::select! {
                 built = &mut build => return built,
-                Some(request) = requests.recv() => {
-                    let ends = operation.yields_to(request.work.operation());
-                    queue.push_back(request);
-                    if ends {
+                Some(request) = urgent.recv(), if next.is_none() => {
+                    let gives_up = operation.yields_to(request.work.operation());
+                    *next = Some(request);
+                    if gives_up {
                         return Err(VmError::Interrupted(record.id.clone()));
                     }
                 }
@@ -354,7 +391,7 @@ impl<E: Engine> Machine<E> {
         let Some(begun) = self.unfinished.take() else { return Ok(()) };
         let (operation, outcome) = (begun.operation, begun.operation.failure(&self.record));
         tracing::info!(vm = %self.record.id, ?operation, ?outcome, "finishing an operation");
-        self.settle(begun, outcome, "ended while the server was down").await
+        self.settle(begun, outcome, "ended").await
     }
 
     fn store_error(&self, error: StoreError) -> VmError {
@@ -371,14 +408,14 @@ impl<E: Engine> Machine<E> {
     }
 }
 
-/// Does an operation's steps one after the other.
+/// Does the steps one after the other, then installs the packages.
 async fn build<E: Engine>(
     engine: &E,
     record: &VmRecord,
-    operation: Operation,
+    steps: &[Step],
     packages: &[AptPackage],
 ) -> Result<(), VmError> {
-    for step in operation.steps() {
+    for step in steps {
         engine.apply(*step, record).await?;
     }
     if packages.is_empty() {

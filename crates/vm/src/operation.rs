@@ -29,6 +29,8 @@ pub(crate) enum Operation {
     Kill,
     /// Removes the VM.
     Delete,
+    /// Removes the VM if it is still the pool's.
+    Discard,
 }
 
 /// An operation that has its row in the store: it was begun, and its end is not recorded yet.
@@ -54,7 +56,7 @@ pub(crate) enum Outcome {
 }
 
 impl Operation {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Create,
         Self::Provision,
         Self::Claim,
@@ -62,6 +64,7 @@ impl Operation {
         Self::Stop,
         Self::Kill,
         Self::Delete,
+        Self::Discard,
     ];
 
     /// The name in the store. Part of the database's format.
@@ -74,6 +77,7 @@ impl Operation {
             Self::Stop => "stop",
             Self::Kill => "kill",
             Self::Delete => "delete",
+            Self::Discard => "discard",
         }
     }
 
@@ -86,7 +90,7 @@ impl Operation {
             Self::Claim => &[Greet],
             Self::Start => &[MakeNetwork, Boot, Greet],
             Self::Stop => &[ShutDown],
-            Self::Kill | Self::Delete => &[],
+            Self::Kill | Self::Delete | Self::Discard => &[],
         }
     }
 
@@ -96,7 +100,7 @@ impl Operation {
             Self::Create | Self::Claim | Self::Start => Outcome::Running,
             Self::Provision => Outcome::Ready,
             Self::Stop | Self::Kill => Outcome::without_process(vm),
-            Self::Delete => Outcome::Deleted,
+            Self::Delete | Self::Discard => Outcome::Deleted,
         }
     }
 
@@ -104,14 +108,25 @@ impl Operation {
     pub(crate) fn failure(self, vm: &VmRecord) -> Outcome {
         match self {
             Self::Start | Self::Stop | Self::Kill => Outcome::without_process(vm),
-            Self::Create | Self::Provision | Self::Claim | Self::Delete => Outcome::Deleted,
+            Self::Create | Self::Provision | Self::Claim | Self::Delete | Self::Discard => {
+                Outcome::Deleted
+            }
         }
     }
 
-    /// Whether it may be given up in the middle when the VM is to be killed or deleted.
+    /// Whether a request for it overtakes those that wait.
+    pub(crate) fn is_urgent(self) -> bool {
+        matches!(self, Self::Kill | Self::Delete | Self::Discard)
+    }
+
+    /// Whether it is given up in the middle when `next` is requested.
     pub(crate) fn yields_to(self, next: Self) -> bool {
-        let ends = matches!(next, Self::Kill | Self::Delete);
-        ends && !matches!(self, Self::Kill | Self::Delete)
+        match next {
+            Self::Kill | Self::Delete => !self.is_urgent(),
+            // Not a claim, which makes the VM an account's.
+            Self::Discard => self == Self::Provision,
+            _ => false,
+        }
     }
 }
 

@@ -16,28 +16,39 @@ use crate::model::DEFAULT_SIZING;
 use crate::operation::{Begun, Operation};
 use crate::service::Shared;
 
-/// How long creates must have been quiet before the pool is filled.
-const QUIET: Duration = Duration::from_millis(400);
-/// Pause after a failure, so that a host that cannot make VMs is not kept busy trying.
-const RETRY: Duration = Duration::from_secs(10);
+/// How eagerly the pool is filled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pace {
+    /// How long creates must have been quiet before the pool is filled.
+    pub(crate) quiet: Duration,
+    /// Pause after a failure, so that a host that cannot make VMs is not kept busy trying.
+    pub(crate) retry: Duration,
+}
+
+const PACE: Pace = Pace { quiet: Duration::from_millis(400), retry: Duration::from_secs(10) };
 
 /// Keeps `size` VMs ready, for as long as the server runs.
 pub(crate) async fn keep_filled<E: Engine>(shared: Arc<Shared<E>>, size: usize) {
+    keep_filled_at(PACE, shared, size).await;
+}
+
+/// As [`keep_filled`], at another pace.
+pub(crate) async fn keep_filled_at<E: Engine>(pace: Pace, shared: Arc<Shared<E>>, size: usize) {
     loop {
-        match fill(&shared, size).await {
+        match fill(pace, &shared, size).await {
             Ok(()) => shared.pool_changed.notified().await,
             Err(error) => {
                 tracing::warn!(%error, "filling the pool of ready VMs");
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(pace.retry).await;
             }
         }
     }
 }
 
-async fn fill<E: Engine>(shared: &Arc<Shared<E>>, size: usize) -> Result<(), VmError> {
+async fn fill<E: Engine>(pace: Pace, shared: &Arc<Shared<E>>, size: usize) -> Result<(), VmError> {
     loop {
         // Every claim starts the quiet time anew.
-        while tokio::time::timeout(QUIET, shared.pool_changed.notified()).await.is_ok() {}
+        while tokio::time::timeout(pace.quiet, shared.pool_changed.notified()).await.is_ok() {}
         let vms = shared.store.system().live_vms().await?;
         let ready = vms.iter().filter(|vm| vm.phase == VmPhase::Ready).count();
         if ready >= size {
@@ -47,7 +58,8 @@ async fn fill<E: Engine>(shared: &Arc<Shared<E>>, size: usize) -> Result<(), VmE
     }
 }
 
-async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), VmError> {
+/// Adds one VM to the pool.
+pub(crate) async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), VmError> {
     let operation = Operation::Provision;
     let vm = NewVm {
         id: VmId::random(),
@@ -56,5 +68,5 @@ async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), VmError> {
     };
     let (record, row) = shared.store.system().insert_pool_vm(&vm, operation.as_str()).await?;
     let begun = Begun { id: row.id, operation };
-    shared.machine(&record).run_begun(record, begun, Vec::new()).await.map(drop)
+    shared.machine(&record)?.run_begun(record, begun, Vec::new()).await.map(drop)
 }

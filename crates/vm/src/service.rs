@@ -18,6 +18,22 @@ use crate::operation::{Begun, Operation, Outcome};
 
 /// How long the packages of a create may take to install.
 pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
+/// How long the service waits where waiting is a matter of taste.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// For guests that ran before the server was started. Those that are well answer in tens of
+    /// milliseconds, in software emulation on a busy host in seconds.
+    pub(crate) adoption: Duration,
+    /// Before what could not be cleaned up is tried again, unless a request comes first.
+    pub(crate) retry: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { adoption: Duration::from_secs(10), retry: Duration::from_secs(10) }
+    }
+}
+
 /// How often and for how long `close` looks whether everything has ended.
 const CLOSE_TURNS: u32 = 500;
 const CLOSE_TURN: Duration = Duration::from_millis(10);
@@ -28,7 +44,9 @@ const MAX_PAGE: u32 = 1000;
 pub(crate) struct Shared<E: Engine> {
     pub(crate) engine: E,
     pub(crate) store: Store,
-    machines: Mutex<HashMap<VmId, Handle>>,
+    pub(crate) patience: Patience,
+    /// The tasks of the VMs; `None` once the service has been closed.
+    machines: Mutex<Option<HashMap<VmId, Handle>>>,
     /// Told whenever a VM leaves the pool.
     pub(crate) pool_changed: Notify,
     /// Tasks that end with the service.
@@ -36,21 +54,35 @@ pub(crate) struct Shared<E: Engine> {
 }
 
 impl<E: Engine> Shared<E> {
-    fn machines(&self) -> MutexGuard<'_, HashMap<VmId, Handle>> {
+    fn machines(&self) -> MutexGuard<'_, Option<HashMap<VmId, Handle>>> {
         // The map is never left half-changed, so a panic elsewhere does not spoil it.
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called by a VM's task when the VM is gone.
     pub(crate) fn forget(&self, vm: &VmId) {
-        self.machines().remove(vm);
+        if let Some(machines) = &mut *self.machines() {
+            machines.remove(vm);
+        }
     }
 
     /// The task that owns this VM; started if there is none yet.
-    pub(crate) fn machine(self: &Arc<Self>, record: &VmRecord) -> Handle {
+    pub(crate) fn machine(self: &Arc<Self>, record: &VmRecord) -> Result<Handle, VmError> {
+        self.machine_with(record, None)
+    }
+
+    /// As [`Shared::machine`], for a VM whose last operation may be unfinished.
+    fn machine_with(
+        self: &Arc<Self>,
+        record: &VmRecord,
+        unfinished: Option<Begun>,
+    ) -> Result<Handle, VmError> {
+        // Held meanwhile: a task that ends at once must not be forgotten before it is known.
         let mut machines = self.machines();
-        let spawn = || machine::spawn(self.clone(), record.clone(), None);
-        machines.entry(record.id.clone()).or_insert_with(spawn).clone()
+        let closed = || VmError::Internal("the server is shutting down".to_owned());
+        let machines = machines.as_mut().ok_or_else(closed)?;
+        let spawn = || machine::spawn(self.clone(), record.clone(), unfinished);
+        Ok(machines.entry(record.id.clone()).or_insert_with(spawn).clone())
     }
 }
 
@@ -68,7 +100,11 @@ impl<E: Engine> Clone for Service<E> {
 impl<E: Engine> Service<E> {
     /// Takes over what an earlier server left: VMs that run are adopted, operations it did not
     /// finish are brought to their end, everything else on the host is removed.
-    pub(crate) async fn recover(engine: E, store: Store) -> Result<Self, VmError> {
+    pub(crate) async fn recover(
+        engine: E,
+        store: Store,
+        patience: Patience,
+    ) -> Result<Self, VmError> {
         let records = store.system().live_vms().await?;
         let mut unfinished = HashMap::new();
         for row in store.system().unfinished_operations().await? {
@@ -78,7 +114,8 @@ impl<E: Engine> Service<E> {
         let shared = Arc::new(Shared {
             engine,
             store,
-            machines: Mutex::default(),
+            patience,
+            machines: Mutex::new(Some(HashMap::new())),
             pool_changed: Notify::new(),
             background: Mutex::default(),
         });
@@ -88,15 +125,20 @@ impl<E: Engine> Service<E> {
         for record in records {
             let begun = unfinished.remove(&record.id);
             let first = first_operation(&record, begun.is_some(), &service.shared.engine);
-            let id = record.id.clone();
-            let handle = machine::spawn(service.shared.clone(), record, begun);
-            service.shared.machines().insert(id.clone(), handle.clone());
+            let handle = service.shared.machine_with(&record, begun)?;
             let Some(operation) = first else { continue };
             settling.push(async move {
-                match handle.run(operation).await {
+                // A guest may be of ill will and never answer; its VM goes on trying without us.
+                let limit =
+                    if operation == Operation::Start { patience.adoption } else { Duration::MAX };
+                let settled = tokio::time::timeout(limit, handle.run(operation)).await;
+                match settled {
                     // Its unfinished operation was to remove it, and that is done.
-                    Ok(_) | Err(VmError::NotFound(_)) => {}
-                    Err(error) => tracing::error!(vm = %id, %error, "taking over a VM"),
+                    Ok(Ok(_) | Err(VmError::NotFound(_))) => {}
+                    Ok(Err(error)) => {
+                        tracing::error!(vm = %record.id, %error, "taking over a VM");
+                    }
+                    Err(_) => tracing::warn!(vm = %record.id, "the guest does not answer"),
                 }
             });
         }
@@ -123,12 +165,14 @@ impl<E: Engine> Service<E> {
         background.iter().for_each(AbortHandle::abort);
         let vms = self.shared.store.system().live_vms().await.unwrap_or_default();
         for vm in vms.into_iter().filter(|vm| vm.account_id.is_none()) {
-            if let Err(error) = self.shared.machine(&vm).run(Operation::Delete).await {
+            // Another clone of the service has been closed already.
+            let Ok(machine) = self.shared.machine(&vm) else { break };
+            if let Err(error) = machine.run(Operation::Discard).await {
                 tracing::warn!(vm = %vm.id, %error, "removing a VM of the pool");
             }
         }
-        // A task ends when nobody can reach it any more.
-        self.shared.machines().clear();
+        // A task ends when nobody can reach it any more, and another is not started.
+        *self.shared.machines() = None;
         let mut shared = self.shared;
         for _ in 0..CLOSE_TURNS {
             match Arc::try_unwrap(shared) {
@@ -174,7 +218,7 @@ impl<E: Engine> Service<E> {
             return Ok(None);
         };
         self.shared.pool_changed.notify_one();
-        let machine = self.shared.machine(&record);
+        let machine = self.shared.machine(&record)?;
         match machine.run_begun(record, Begun { id: row.id, operation }, packages).await {
             Ok(record) => Ok(Some(record)),
             Err(error @ (VmError::SetupFailed { .. } | VmError::Interrupted(_))) => Err(error),
@@ -197,7 +241,7 @@ impl<E: Engine> Service<E> {
         let scope = self.shared.store.account_scope(account);
         let (record, row) = scope.insert_vm(&vm, settings, operation.as_str()).await?;
         let begun = Begun { id: row.id, operation };
-        self.shared.machine(&record).run_begun(record, begun, packages).await
+        self.shared.machine(&record)?.run_begun(record, begun, packages).await
     }
 
     /// The account's VMs.
@@ -267,21 +311,21 @@ impl<E: Engine> Service<E> {
         vm: &VmId,
     ) -> Result<Option<InstanceId>, VmError> {
         let record = self.record(account, vm).await?;
-        self.shared.machine(&record).run(Operation::Stop).await?;
+        self.shared.machine(&record)?.run(Operation::Stop).await?;
         Ok(record.instance.map(|instance| instance.id))
     }
 
     /// Ends the process at once and keeps the disk as it is.
     pub async fn kill(&self, account: &AccountId, vm: &VmId) -> Result<(), VmError> {
         let record = self.record(account, vm).await?;
-        self.shared.machine(&record).run(Operation::Kill).await.map(drop)
+        self.shared.machine(&record)?.run(Operation::Kill).await.map(drop)
     }
 
     /// Removes the VM from whatever state it is in. Answers it as it was.
     pub async fn delete(&self, account: &AccountId, vm: &VmId) -> Result<VmInfo, VmError> {
         let record = self.record(account, vm).await?;
         let info = self.info(record.clone()).await;
-        self.shared.machine(&record).run(Operation::Delete).await?;
+        self.shared.machine(&record)?.run(Operation::Delete).await?;
         Ok(info)
     }
 
@@ -351,12 +395,12 @@ impl<E: Engine> Service<E> {
         if !self.shared.engine.has_disk(&record.id).await {
             return Err(VmError::Lost(record.id));
         }
-        self.shared.machine(&record).run(Operation::Start).await
+        self.shared.machine(&record)?.run(Operation::Start).await
     }
 
     /// Derives what users are shown from what is there.
     async fn info(&self, record: VmRecord) -> VmInfo {
-        let machine = self.shared.machines().get(&record.id).cloned();
+        let machine = self.shared.machines().as_ref().and_then(|all| all.get(&record.id).cloned());
         let busy = machine.and_then(|machine| machine.status().busy);
         let engine = &self.shared.engine;
         let instance = record.instance.as_ref().map(|instance| &instance.id);
@@ -398,7 +442,7 @@ fn first_operation<E: Engine>(
     let alive = record.instance.as_ref().is_some_and(|instance| engine.is_alive(&instance.id));
     match record.phase {
         // The pool is made anew: its VMs belong to nobody and may be of an older image.
-        VmPhase::Ready => Some(Operation::Delete),
+        VmPhase::Ready => Some(Operation::Discard),
         // Waits for the guest to answer the new server.
         VmPhase::Running if alive && !has_unfinished => Some(Operation::Start),
         _ if record.instance.is_some() || has_unfinished => Some(Operation::Kill),

@@ -10,13 +10,16 @@ use std::time::Duration;
 use freestyle_store::{
     AccountId, DeleteEvent, Instance, InstanceId, Store, VmId, VmPhase, VmRecord,
 };
+use tempfile::TempDir;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::engine::{Engine, Exit, Step};
 use crate::error::VmError;
 use crate::model::*;
+use crate::operation::Operation;
 use crate::pool;
-use crate::service::Service;
+use crate::service::{Patience, Service};
 
 /// A small generator, so that a failing run can be repeated from its seed.
 struct Random(u64);
@@ -40,6 +43,14 @@ struct World {
     networks: BTreeSet<InstanceId>,
     /// Whether the guest was greeted by the server that now runs.
     processes: BTreeMap<InstanceId, bool>,
+    /// Every instance that ever had a process.
+    begun: BTreeSet<InstanceId>,
+    /// How often a server was told that an instance's process is not there.
+    exits: BTreeMap<InstanceId, u32>,
+    /// Instances that wait in the pool.
+    warm: BTreeSet<InstanceId>,
+    /// How many of them were handed over.
+    claimed: usize,
     reboots: BTreeSet<InstanceId>,
     random: Random,
     /// One step in this many fails; 0 is never.
@@ -86,27 +97,36 @@ impl Engine for SimulatedHost {
             std::future::pending::<()>().await;
         }
         let instance = || vm.instance.as_ref().expect("a step that has one").id.clone();
-        self.change(|world| match step {
-            Step::MakeDisk => drop(world.disks.insert(vm.id.clone())),
-            Step::MakeNetwork => drop(world.networks.insert(instance())),
-            Step::Restore | Step::Boot => {
-                assert!(world.disks.contains(&vm.id), "a process without a disk");
-                assert!(world.networks.contains(&instance()), "a process without a network");
-                world.processes.insert(instance(), false);
-            }
-            Step::Greet => {
-                if let Some(up) = world.processes.get_mut(&instance()) {
-                    *up = true;
+        let done = self.change(|world| {
+            match step {
+                Step::MakeDisk => drop(world.disks.insert(vm.id.clone())),
+                Step::MakeNetwork => drop(world.networks.insert(instance())),
+                Step::Restore | Step::Boot => {
+                    assert!(world.disks.contains(&vm.id), "a process without a disk");
+                    assert!(world.networks.contains(&instance()), "a process without a network");
+                    if !world.processes.contains_key(&instance()) {
+                        assert!(world.begun.insert(instance()), "a run that ended was begun again");
+                        world.processes.insert(instance(), false);
+                    }
                 }
+                Step::Warm => drop(world.warm.insert(instance())),
+                Step::Greet => {
+                    let Some(up) = world.processes.get_mut(&instance()) else {
+                        return Err(VmError::NotRunning(vm.id.clone()));
+                    };
+                    *up = true;
+                    world.claimed += usize::from(world.warm.remove(&instance()));
+                }
+                Step::ShutDown | Step::EndProcess => drop(world.processes.remove(&instance())),
+                Step::RemoveNetwork => {
+                    assert!(!world.processes.contains_key(&instance()), "its network was in use");
+                    world.networks.remove(&instance());
+                }
+                Step::RemoveDisk => drop(world.disks.remove(&vm.id)),
             }
-            Step::Warm => {}
-            Step::ShutDown | Step::EndProcess => drop(world.processes.remove(&instance())),
-            Step::RemoveNetwork => {
-                assert!(!world.processes.contains_key(&instance()), "its network was in use");
-                world.networks.remove(&instance());
-            }
-            Step::RemoveDisk => drop(world.disks.remove(&vm.id)),
+            Ok(())
         });
+        done?;
         if fails_after { failure() } else { Ok(()) }
     }
 
@@ -136,7 +156,11 @@ impl Engine for SimulatedHost {
         loop {
             let changed = self.changed.notified();
             if !self.is_alive(instance) {
-                let reboot = self.world.lock().unwrap().reboots.remove(instance);
+                let mut world = self.world.lock().unwrap();
+                let told = world.exits.entry(instance.clone()).or_default();
+                *told += 1;
+                assert!(*told < 20, "an end is noticed again and again");
+                let reboot = world.reboots.remove(instance);
                 return Exit { how: "simulated".to_owned(), reboot };
             }
             changed.await;
@@ -196,8 +220,12 @@ struct Run {
     stranger: AccountId,
 }
 
+/// The simulated host needs no time.
+const PATIENCE: Patience =
+    Patience { adoption: Duration::from_millis(50), retry: Duration::from_millis(5) };
 const CLIENTS: usize = 4;
 const POOL: usize = 2;
+const PACE: pool::Pace = pool::Pace { quiet: Duration::ZERO, retry: Duration::from_millis(1) };
 
 impl Run {
     async fn new(seed: u64, store: &Store) -> Self {
@@ -205,6 +233,10 @@ impl Run {
             disks: BTreeSet::new(),
             networks: BTreeSet::new(),
             processes: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            exits: BTreeMap::new(),
+            warm: BTreeSet::new(),
+            claimed: 0,
             reboots: BTreeSet::new(),
             random: Random(seed),
             failures: 0,
@@ -233,11 +265,11 @@ impl Run {
     }
 
     async fn start_server(&self, store: Store) -> Service<SimulatedHost> {
-        Service::recover(self.host(), store).await.unwrap()
+        Service::recover(self.host(), store, PATIENCE).await.unwrap()
     }
 
     /// One client: random calls on random VMs.
-    async fn client(&self, service: &Service<SimulatedHost>, calls: usize) {
+    async fn client(self: Arc<Self>, service: Service<SimulatedHost>, calls: usize) {
         for _ in 0..calls {
             let choice = self.random(16);
             if choice < 4 {
@@ -298,17 +330,25 @@ impl Run {
 
     /// A server's life that ends in a crash after a random number of turns of its scheduler, or
     /// when its clients are done.
-    fn live_and_crash(&self, database: &Path) {
+    fn live_and_crash(self: &Arc<Self>, database: &Path) {
         self.world.lock().unwrap().failures = 12;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let millis = 1 + self.random(60);
         runtime.block_on(async {
             let store = Store::open(database).await.unwrap();
             let service = self.start_server(store).await;
-            tokio::spawn(pool::keep_filled(service.shared().clone(), POOL));
-            let clients = (0..CLIENTS).map(|_| self.client(&service, 12));
-            let work = futures_util::future::join_all(clients);
+            let fill = pool::keep_filled_at(PACE, service.shared().clone(), POOL);
+            service.run_in_background(fill);
+            let mut clients = JoinSet::new();
+            for _ in 0..CLIENTS {
+                clients.spawn(self.clone().client(service.clone(), 12));
+            }
+            let work = async { while clients.join_next().await.transpose().unwrap().is_some() {} };
             let _ = tokio::time::timeout(Duration::from_millis(millis), work).await;
+            if self.random(3) == 0 {
+                // In order, though clients go on.
+                service.close().await;
+            }
         });
         // Every task of the server is dropped where it stands.
         runtime.shutdown_background();
@@ -369,19 +409,20 @@ impl Run {
 
 /// A place for databases where syncing costs nothing: the crash here is the server's, not the
 /// machine's.
-fn fast_dir() -> tempfile::TempDir {
+fn fast_dir() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 #[test]
 fn nothing_is_lost_or_left_behind_whatever_fails_or_crashes() {
+    let mut claimed = 0;
     for seed in 1..=12 {
         let dir = fast_dir();
         let database = dir.path().join("store.sqlite");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let run = runtime.block_on(async {
             let store = Store::open(&database).await.unwrap();
-            Run::new(0x9e37_79b9_7f4a_7c15 ^ seed, &store).await
+            Arc::new(Run::new(0x9e37_79b9_7f4a_7c15 ^ seed, &store).await)
         });
         for _ in 0..10 {
             run.live_and_crash(&database);
@@ -390,15 +431,23 @@ fn nothing_is_lost_or_left_behind_whatever_fails_or_crashes() {
         let told = run.told.lock().unwrap();
         assert!(told.created.len() > 20, "seed {seed} made only {}", told.created.len());
         assert!(!told.deleted.is_empty());
+        claimed += run.world.lock().unwrap().claimed;
     }
+    assert!(claimed > 20, "only {claimed} were claimed");
 }
 
-#[tokio::test]
-async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
+/// A server whose database goes with it.
+async fn one_server() -> (TempDir, Store, Run, Service<SimulatedHost>) {
     let dir = fast_dir();
     let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
     let run = Run::new(7, &store).await;
     let service = run.start_server(store.clone()).await;
+    (dir, store, run, service)
+}
+
+#[tokio::test]
+async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
+    let (_dir, _, run, service) = one_server().await;
     let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
     service.stop(&run.account, &vm).await.unwrap();
     run.world.lock().unwrap().silent = true;
@@ -417,18 +466,97 @@ async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
 }
 
 #[tokio::test]
+async fn a_delete_overtakes_requests_that_wait() {
+    let (_dir, store, run, service) = one_server().await;
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    service.stop(&run.account, &vm).await.unwrap();
+    run.world.lock().unwrap().silent = true;
+    let record = store.system().live_vms().await.unwrap().remove(0);
+    let machine = service.shared().machine(&record).unwrap();
+
+    let delete = async {
+        run.greeting.notified().await;
+        machine.run(Operation::Delete).await
+    };
+    let (first, second, deleted) =
+        tokio::join!(machine.run(Operation::Start), machine.run(Operation::Start), delete);
+
+    assert!(matches!(first, Err(VmError::Interrupted(_))), "{first:?}");
+    assert!(matches!(second, Err(VmError::NotFound(_))), "{second:?}");
+    deleted.unwrap();
+    assert!(run.world.lock().unwrap().disks.is_empty());
+}
+
+#[tokio::test]
+async fn a_guest_that_never_answers_again_keeps_no_server_from_starting_and_can_be_deleted() {
+    let (_dir, store, run, service) = one_server().await;
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    service.close().await.unwrap();
+    run.world.lock().unwrap().silent = true;
+
+    let service = run.start_server(store).await;
+
+    let info = service.get(&run.account, &vm).await.unwrap();
+    assert_eq!(info.state, VmState::Starting);
+    service.delete(&run.account, &vm).await.unwrap();
+    let world = run.world.lock().unwrap();
+    assert!(world.processes.is_empty() && world.disks.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_host_refused_to_clean_up_is_tried_again() {
+    let (_dir, store, run, service) = one_server().await;
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let record = store.system().live_vms().await.unwrap().remove(0);
+    let machine = service.shared().machine(&record).unwrap();
+    run.world.lock().unwrap().failures = 1;
+    service.delete(&run.account, &vm).await.unwrap_err();
+    run.world.lock().unwrap().failures = 0;
+
+    loop {
+        let changed = run.changed.notified();
+        if run.world.lock().unwrap().disks.is_empty() {
+            break;
+        }
+        changed.await;
+    }
+
+    let gone = machine.run(Operation::Kill).await;
+    assert!(matches!(gone, Err(VmError::NotFound(_))), "{gone:?}");
+    assert_eq!(store.system().live_vms().await.unwrap(), []);
+    assert_eq!(store.system().unfinished_operations().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_vm_of_the_pool_is_not_discarded_once_an_account_has_it() {
+    let (_dir, store, run, service) = one_server().await;
+    pool::provision(service.shared()).await.unwrap();
+    let record = store.system().live_vms().await.unwrap().remove(0);
+    let machine = service.shared().machine(&record).unwrap();
+    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    assert_eq!(vm, record.id);
+    pool::provision(service.shared()).await.unwrap();
+
+    machine.run(Operation::Discard).await.unwrap();
+    assert_eq!(service.get(&run.account, &vm).await.unwrap().state, VmState::Running);
+    drop(machine);
+    service.close().await.unwrap();
+
+    let left = store.system().live_vms().await.unwrap();
+    assert_eq!(left.iter().map(|vm| &vm.id).collect::<Vec<_>>(), [&vm]);
+    assert!(run.world.lock().unwrap().disks.iter().eq([&vm]));
+}
+
+#[tokio::test]
 async fn an_operation_of_another_version_keeps_the_server_from_starting_and_destroys_nothing() {
-    let dir = fast_dir();
-    let store = Store::open(&dir.path().join("store.sqlite")).await.unwrap();
-    let run = Run::new(7, &store).await;
-    let service = run.start_server(store.clone()).await;
+    let (_dir, store, run, service) = one_server().await;
     let vm = service.create(&run.account, CreateVm::default()).await.unwrap();
     service.create(&run.account, CreateVm::default()).await.unwrap();
-    drop(service);
+    service.close().await.unwrap();
     store.system().begin_operation(&vm.id, "suspend").await.unwrap();
     let before = store.system().live_vms().await.unwrap();
 
-    let refused = Service::recover(run.host(), store.clone()).await.err().unwrap();
+    let refused = Service::recover(run.host(), store.clone(), PATIENCE).await.err().unwrap();
 
     let refused = refused.to_string();
     assert!(refused.contains("suspend") && refused.contains(vm.id.as_str()), "{refused}");
