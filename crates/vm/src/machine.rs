@@ -250,7 +250,20 @@ impl<E: Engine> Machine<E> {
         }
     }
 
+    /// Does what was asked. In software emulation a kernel panics in about one boot of thirty, always
+    /// elsewhere: a boot that died is tried once more.
     async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
+        let boots = matches!(work, Work::Begin(Operation::Start));
+        match self.serve_once(work).await {
+            Err(VmError::ExitDuringStart { reason }) if boots && !self.is_over() => {
+                tracing::warn!(vm = %self.record.id, reason, "a boot died; trying once more");
+                self.serve_once(Work::Begin(Operation::Start)).await
+            }
+            result => result,
+        }
+    }
+
+    async fn serve_once(&mut self, work: Work) -> Result<VmRecord, VmError> {
         self.in_trouble = false;
         self.finish_unfinished().await?;
         if self.is_over() {

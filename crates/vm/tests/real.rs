@@ -209,3 +209,21 @@ async fn a_full_guest_disk_is_said_in_words() {
     server.vms.delete(&server.account, &vm).await.unwrap();
     server.stop_and_check_nothing_is_left().await;
 }
+
+/// A guest that hangs hard: its QEMU is stopped, so neither the agent nor the monitor answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_guest_hinders_neither_its_deletion_nor_the_next_server() {
+    let server = Server::start().await;
+    let frozen = server.vms.create(&server.account, small()).await.unwrap();
+    let other = server.vms.create(&server.account, small()).await.unwrap().id;
+    server.freeze(frozen.instance_id.as_ref().unwrap());
+
+    let server = support::within(20, server.restart()).await;
+
+    assert_eq!(run(&server, &other, "echo alive").await.unwrap().stdout, b"alive\n");
+    let shown = server.vms.get(&server.account, &frozen.id).await.unwrap();
+    assert_eq!(shown.state, VmState::Starting, "it has not answered this server");
+    support::within(20, server.vms.delete(&server.account, &frozen.id)).await.unwrap();
+    server.vms.delete(&server.account, &other).await.unwrap();
+    server.stop_and_check_nothing_is_left().await;
+}

@@ -25,7 +25,7 @@ use self::template::Templates;
 use crate::error::VmError;
 use crate::model::DEFAULT_SIZING;
 use crate::pool;
-use crate::service::Service;
+use crate::service::{Patience, Service};
 
 /// How often consoles are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -58,7 +58,7 @@ impl VmService {
     pub async fn open(config: Config, store: Store) -> Result<Self, VmError> {
         let (pool_size, warm_up) = (config.pool_size, DEFAULT_SIZING);
         let host = blocking(move || Host::open(config)).await?;
-        let service = Self::recover(host, store).await?;
+        let service = Self::recover(host, store, Patience::default()).await?;
         let shared = service.shared().clone();
         // Whatever keeps the host from running a guest at all should be said at the start.
         shared.engine.inner.templates.get(warm_up).await?;

@@ -105,6 +105,14 @@ impl Server {
         processes.find(is_its).expect("its QEMU runs").path()
     }
 
+    /// Stops an instance's QEMU where it is.
+    pub(crate) fn freeze(&self, instance: &InstanceId) {
+        let process = self.process_of(instance);
+        let pid = process.file_name().unwrap();
+        let stopped = std::process::Command::new("kill").arg("-STOP").arg(pid).status();
+        assert!(stopped.unwrap().success());
+    }
+
     /// Waits until the VM is as wanted.
     pub(crate) async fn wait_for(&self, vm: &VmId, wanted: impl Fn(&VmInfo) -> bool) {
         let wait = async {
@@ -156,6 +164,11 @@ pub(crate) fn small_disk() -> Place {
     let mounted = std::process::Command::new("mount").args(mount).arg(dir.path()).status();
     assert!(mounted.unwrap().success());
     Place { dir, mounted: true }
+}
+
+/// Fails the test when something takes longer than it may by far.
+pub(crate) async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(seconds), work).await.expect("it took too long")
 }
 
 /// Runs a command as root.
