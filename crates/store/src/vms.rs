@@ -53,7 +53,8 @@ impl AccountScope<'_> {
     }
 
     /// Records a VM that is about to be made for this account: phase Creating, its first instance
-    /// and the operation, of this kind, that makes it. One transaction: nothing remains of it on an error.
+    /// and the operation, of this kind, that makes it. One transaction: nothing remains of it on an
+    /// error.
     pub async fn insert_vm(
         &self,
         vm: &NewVm,

@@ -156,7 +156,7 @@ struct Machine<E: Engine> {
     status: watch::Sender<Status>,
     /// An operation whose end could not be reached: by a crash, or because the host refused.
     unfinished: Option<Begun>,
-    /// The process ended and that could not be recorded. Its end is noticed anew once this is false.
+    /// The process ended and that could not be recorded. Noticed anew once this is false.
     in_trouble: bool,
 }
 
