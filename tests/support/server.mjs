@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, watch } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 
 import { atExit, forget } from "./cleanup.mjs";
@@ -22,10 +22,6 @@ const STOP_LIMIT_MS = 30_000;
 const targetDir = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
 /** The binary under test. */
 export const FREESTYLE = resolve(process.env.FREESTYLE_BIN ?? join(targetDir, "release/freestyle"));
-
-const cacheHome = process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache");
-/** Base images are shared between runs: building one takes minutes. */
-const CACHE_DIR = process.env.FREESTYLE_CACHE_DIR ?? join(cacheHome, "freestyle");
 
 /** Runs `freestyle` with the given arguments, away from any configuration of the developer's. */
 export function freestyle(args, options = {}) {
@@ -69,8 +65,7 @@ export class Server {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--api-listen", "127.0.0.1:0"];
-    args.push("--ready-file", this.readyFile, "--cache-dir", CACHE_DIR);
-    args.push("--pool-size", `${poolSize}`);
+    args.push("--ready-file", this.readyFile, "--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, { cwd: this.dir, stdio: ["ignore", log, log] });
     closeSync(log);
