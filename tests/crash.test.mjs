@@ -1,14 +1,17 @@
 // Servers that end badly, and what the next one makes of it. Each test has servers of its own.
 
 import assert from "node:assert/strict";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { VmSpec } from "freestyle";
 
 import * as host from "./support/host.mjs";
+import { run } from "./support/process.mjs";
 import { client, deleteAll, eventually, sh } from "./support/sdk.mjs";
-import { freestyle as cli, withServer } from "./support/server.mjs";
+import { freestyle as cli, withDataDir, withServer } from "./support/server.mjs";
 
 const ROUNDS = Number(process.env.E2E_ROUNDS ?? 5);
 const WORKERS = 4;
@@ -162,6 +165,30 @@ test("what was half done when the server was killed is undone or completed", asy
     await assertConsistent(server, known);
     assert.equal((await sdk(server).vms.list()).totalCount, 2);
     await deleteAll(sdk(server));
+  });
+});
+
+test("a first start that is killed does not stand in the way of the next", async () => {
+  await withDataDir(async (server) => {
+    // A cache with the base image, which takes minutes to build, and no snapshot of it yet.
+    const { stdout } = await cli(["image", "build", "--json"]);
+    const { folder } = JSON.parse(stdout);
+    const cache = join(server.dir, "cache");
+    mkdirSync(join(cache, "images"), { recursive: true });
+    await run("cp", ["--archive", "--sparse=always", folder, join(cache, "images")]);
+    const options = { poolSize: 0, env: { FREESTYLE_CACHE_DIR: cache } };
+
+    server.spawn(options);
+    await eventually("the image is booted", () => host.processes(server.dataDir).size === 1);
+    await server.kill();
+    await server.launch(options);
+
+    await assertConsistent(server, new Map());
+    const { vm } = await sdk(server).vms.create();
+    assert.equal(await sh(vm, "echo ready"), "ready\n");
+    await vm.delete();
+    const halves = readdirSync(join(cache, "templates")).filter((name) => name.endsWith(".new"));
+    assert.deepEqual(halves, []);
   });
 });
 

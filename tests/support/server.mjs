@@ -30,22 +30,23 @@ export function freestyle(args, options = {}) {
 
 export class Server {
   /** Starts a server on a new data directory. */
-  static async start({ poolSize = 2 } = {}) {
-    assert(existsSync(FREESTYLE), `${FREESTYLE} is not there: build it, or set FREESTYLE_BIN`);
-    // Short: the data directory's path is limited by the sockets in it.
-    const server = new Server(mkdtempSync(join(tmpdir(), "fse2e-")));
-    atExit(server.destroy);
-    await server.launch({ poolSize });
+  static async start(options) {
+    const server = new Server();
+    await server.launch(options);
     return server;
   }
 
-  constructor(dir) {
-    this.dir = dir;
-    this.dataDir = join(dir, "data");
-    this.log = join(dir, "server.log");
-    this.readyFile = join(dir, "ready.json");
+  /** A data directory without a server. */
+  constructor() {
+    assert(existsSync(FREESTYLE), `${FREESTYLE} is not there: build it, or set FREESTYLE_BIN`);
+    // Short: the data directory's path is limited by the sockets in it.
+    this.dir = mkdtempSync(join(tmpdir(), "fse2e-"));
+    this.dataDir = join(this.dir, "data");
+    this.log = join(this.dir, "server.log");
+    this.readyFile = join(this.dir, "ready.json");
     /** Every instance that was seen on the host. */
     this.seen = new Set();
+    atExit(this.destroy);
   }
 
   /** Starts the process (again, on the same data) and waits until it is ready. */
@@ -61,13 +62,17 @@ export class Server {
   }
 
   /** Starts the process and waits for nothing. */
-  spawn({ poolSize = 2 } = {}) {
+  spawn({ poolSize = 2, env } = {}) {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--api-listen", "127.0.0.1:0"];
     args.push("--ready-file", this.readyFile, "--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
-    this.process = spawn(FREESTYLE, args, { cwd: this.dir, stdio: ["ignore", log, log] });
+    this.process = spawn(FREESTYLE, args, {
+      cwd: this.dir,
+      env: { ...process.env, ...env },
+      stdio: ["ignore", log, log],
+    });
     closeSync(log);
     this.exited = once(this.process, "exit");
   }
@@ -125,8 +130,16 @@ export class Server {
  * Runs a test on a server of its own, which is stopped and checked for leaks afterwards. When the
  * test fails, the server's log is shown instead.
  */
-export async function withServer(options, test) {
-  const server = await Server.start(options);
+export function withServer(options, test) {
+  return withDataDir(async (server) => {
+    await server.launch(options);
+    await test(server);
+  });
+}
+
+/** The same for a test that starts the server itself. */
+export async function withDataDir(test) {
+  const server = new Server();
   try {
     await test(server);
     await server.stopAndCheckNothingIsLeft();
