@@ -223,7 +223,12 @@ impl<E: Engine> Machine<E> {
     /// The process ended without being asked to.
     async fn notice_exit(&mut self, exit: Exit) {
         tracing::info!(vm = %self.record.id, how = exit.how, reboot = exit.reboot, "a VM ended");
-        if let Err(error) = self.end_run(&exit.how).await {
+        // A reboot is no stop: an ephemeral VM stays.
+        let outcome = match &self.record.account_id {
+            Some(_) if exit.reboot => Outcome::Stopped,
+            _ => Outcome::without_process(&self.record),
+        };
+        if let Err(error) = self.end_run(outcome, &exit.how).await {
             tracing::error!(vm = %self.record.id, %error, "cleaning up after a VM that ended");
             self.in_trouble = true;
             return;
@@ -237,9 +242,8 @@ impl<E: Engine> Machine<E> {
     }
 
     /// Cleans up after a run whose process is gone.
-    async fn end_run(&mut self, how: &str) -> Result<(), VmError> {
+    async fn end_run(&mut self, outcome: Outcome, how: &str) -> Result<(), VmError> {
         let begun = self.begin(Operation::Kill).await?;
-        let outcome = Outcome::without_process(&self.record);
         self.settle(begun, outcome, how).await
     }
 
@@ -280,7 +284,7 @@ impl<E: Engine> Machine<E> {
                 }
                 if operation == Operation::Start && self.record.instance.is_some() {
                     // Its process ended and that was not noticed yet. A run is not begun twice.
-                    self.end_run("ended").await?;
+                    self.end_run(Outcome::without_process(&self.record), "ended").await?;
                     if self.is_over() {
                         return Err(VmError::NotFound(self.record.id.clone()));
                     }

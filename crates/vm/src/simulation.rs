@@ -313,6 +313,12 @@ impl Run {
         }
     }
 
+    /// The process of this instance ends.
+    fn end(&self, instance: &InstanceId) {
+        self.world.lock().unwrap().processes.remove(instance);
+        self.changed.notify_waiters();
+    }
+
     /// A guest powers off, reboots or crashes.
     fn end_a_process(&self) {
         let mut world = self.world.lock().unwrap();
@@ -564,4 +570,28 @@ async fn an_operation_of_another_version_keeps_the_server_from_starting_and_dest
     assert_eq!(store.system().live_vms().await.unwrap(), before);
     let world = run.world.lock().unwrap();
     assert_eq!((world.disks.len(), world.processes.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn an_ephemeral_vm_survives_its_own_reboot_and_not_its_end() {
+    let (_dir, _store, run, service) = one_server().await;
+    let persistence = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
+    let request = CreateVm { persistence, ..CreateVm::default() };
+    let vm = service.create(&run.account, request).await.unwrap();
+    let first = vm.instance_id.unwrap();
+
+    run.world.lock().unwrap().reboots.insert(first.clone());
+    run.end(&first);
+    let second = loop {
+        let now = service.get(&run.account, &vm.id).await.unwrap();
+        match now.instance_id {
+            Some(second) if second != first && now.state == VmState::Running => break second,
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+
+    run.end(&second);
+    while !run.world.lock().unwrap().disks.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -32,7 +32,8 @@ use crate::model::{DEFAULT_SIZING, MIN_DISK_MIB};
 /// when a template is prepared in another way.
 const FORMAT: u32 = 2;
 /// The slot of the network in which templates are booted; VMs never get it.
-const SLOT: u16 = freestyle_network::SLOTS - 1;
+const SLOT: u16 = freestyle_store::SLOTS;
+const _: () = assert!(SLOT < freestyle_network::SLOTS);
 /// How long a boot may take: in software emulation, next to other work.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often a boot is tried.
