@@ -90,6 +90,26 @@ test("a VM can be deleted while a command runs in it, which ends the command", a
   await assert.rejects(vm.getInfo(), failsWith("VM_NOT_FOUND", { vmId }));
 });
 
+test("a VM whose guest does not answer can be killed and deleted", async () => {
+  const [withoutAgent, frozen] = await Promise.all([
+    freestyle.vms.create(),
+    freestyle.vms.create(),
+  ]);
+  // The agent ends in the middle of the command.
+  const stop = withoutAgent.vm.exec({ command: "systemctl stop freestyle-agent", timeoutMs: 1000 });
+  await assert.rejects(stop, (error) => error.body?.code in Errors.FREESTYLE_ERROR_CODE_MAP);
+  const { vmInstanceId } = await frozen.vm.getInfo();
+  process.kill(host.processes(DATA_DIR).get(vmInstanceId), "SIGSTOP");
+  for (const { vm } of [withoutAgent, frozen]) {
+    const call = vm.exec({ command: "true", timeoutMs: 1000 });
+    await assert.rejects(call, (error) => error.body?.code in Errors.FREESTYLE_ERROR_CODE_MAP);
+  }
+
+  await withoutAgent.vm.kill();
+  assert.equal(await state(withoutAgent.vm), "stopped");
+  await Promise.all([withoutAgent.vm.delete(), frozen.vm.delete()]);
+});
+
 test("calls that contradict each other end in a state that is true", async () => {
   const { vm } = await freestyle.vms.create();
   const calls = [vm.stop(), vm.exec("true"), vm.kill(), vm.start(), vm.kill(), vm.exec("true")];
