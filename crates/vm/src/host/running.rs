@@ -21,6 +21,8 @@ const MAX_CONSOLE: u64 = 1 << 20;
 const CONSOLE_TAIL: u64 = 2000;
 /// How long a machine waits for space on the host's disk before it tries again.
 const DISK_FULL_PAUSE: Duration = Duration::from_secs(5);
+/// How long a process may take to end after its sockets did.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How long an agent that was up before may take to answer again.
 const RECONNECT: Duration = Duration::from_secs(10);
 
@@ -127,14 +129,18 @@ impl Running {
             }
             Ok(connection)
         };
-        tokio::select! {
-            connected = tokio::time::timeout(limit, connect) => {
-                connected.map_err(|_| VmError::StartTimeout { after: limit })?
-            }
-            how = self.process.exited() => {
+        let connected = tokio::time::timeout(limit, connect).await;
+        let error = match connected.map_err(|_| VmError::StartTimeout { after: limit }) {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) | Err(error) => error,
+        };
+        // A link that broke is mostly the first sign of a process that ends.
+        match tokio::time::timeout(LAST_BREATH, self.process.exited()).await {
+            Ok(how) => {
                 let reason = format!("{how}; {}", self.last_words().await);
                 Err(VmError::ExitDuringStart { reason })
             }
+            Err(_) => Err(error),
         }
     }
 
