@@ -174,7 +174,8 @@ impl Inner {
         if running.is_up() {
             return Ok(());
         }
-        let identity = identity(Some(&instance.id), vm.id.as_str(), self.must_grow(vm).await?);
+        let grows = template::first_disk_mib(vm.sizing) < vm.sizing.disk_mib;
+        let identity = identity(Some(&instance.id), vm.id.as_str(), grows);
         // Growing and resuming again, after a restart of the server, changes nothing.
         if !running.is_watched() {
             let mut qmp = running.qmp().await?;
@@ -186,11 +187,6 @@ impl Inner {
             running.watch(qmp);
         }
         running.greet(identity, ANSWER_LIMIT).await
-    }
-
-    /// Whether the VM is to have a larger disk than the snapshot it began from.
-    async fn must_grow(&self, vm: &VmRecord) -> Result<bool, VmError> {
-        Ok(self.templates.get(vm.sizing).await?.disk_mib < vm.sizing.disk_mib)
     }
 
     async fn shut_down(&self, instance: &Instance) -> Result<(), VmError> {

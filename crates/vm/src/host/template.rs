@@ -83,6 +83,11 @@ impl Shape {
     }
 }
 
+/// Size of the disk a VM of this size begins with, in MiB; it grows from there.
+pub(crate) fn first_disk_mib(sizing: Sizing) -> u64 {
+    Shape::of(sizing).disk_mib
+}
+
 /// Makes templates and keeps those in use.
 #[derive(Debug)]
 pub(crate) struct Templates {
@@ -435,7 +440,7 @@ mod tests {
 
     #[test]
     fn disks_of_any_size_share_two_templates() {
-        let shape = |disk_mib| Shape::of(Sizing { disk_mib, ..DEFAULT_SIZING }).disk_mib;
+        let shape = |disk_mib| first_disk_mib(Sizing { disk_mib, ..DEFAULT_SIZING });
         assert_eq!(shape(20 << 10), 20 << 10);
         assert_eq!(shape(80 << 10), 20 << 10);
         assert_eq!(shape(10 << 10), 4 << 10);
