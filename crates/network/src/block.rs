@@ -127,7 +127,7 @@ impl Claim {
     }
 
     /// Gives the block back to everyone. The state file keeps preferring it.
-    pub(crate) fn release(self) -> Result<(), NetworkError> {
+    pub(crate) fn release(&self) -> Result<(), NetworkError> {
         self.owner.set_len(0).because(|| format!("release block {}", self.block))
     }
 

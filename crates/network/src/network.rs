@@ -81,7 +81,14 @@ pub struct Network(Arc<Inner>);
 struct Inner {
     claim: Claim,
     site: Site,
-    vms: Mutex<BTreeMap<Instance, Arc<Entry>>>,
+    vms: Mutex<Vms>,
+}
+
+#[derive(Debug, Default)]
+struct Vms {
+    entries: BTreeMap<Instance, Arc<Entry>>,
+    /// The block has been given back; nothing may be made in it any more.
+    closed: bool,
 }
 
 /// An instance that may be worked on by one operation at a time.
@@ -115,13 +122,13 @@ impl Network {
         let policy = Policy::new(&subnets, &config.extra_denied, resolver);
         let site = Site { records, policy };
 
-        let mut vms = BTreeMap::new();
+        let mut vms = Vms::default();
         for (instance, slot) in site.records.all()? {
             if claim.taken_over() {
                 tracing::info!(%block, %instance, "removing the network of a server that is gone");
                 Vm { instance, slot }.remove(&site)?;
             } else {
-                vms.insert(instance, Arc::new(Entry { slot, alive: Mutex::new(true) }));
+                vms.entries.insert(instance, Arc::new(Entry { slot, alive: Mutex::new(true) }));
             }
         }
 
@@ -130,7 +137,7 @@ impl Network {
         if resolver.is_none() {
             tracing::warn!("no DNS server that guests could reach; they will have no DNS");
         }
-        tracing::info!(%block, subnet = %block.subnet(), adopted = vms.len(), "network ready");
+        tracing::info!(%block, subnet = %block.subnet(), adopted = vms.entries.len(), "network ready");
         Ok(Self(Arc::new(Inner { claim, site, vms: Mutex::new(vms) })))
     }
 
@@ -179,7 +186,7 @@ impl Network {
     /// [`NetworkError::UnknownInstance`].
     pub fn get(&self, instance: &str) -> Result<VmNetwork, NetworkError> {
         let instance: Instance = instance.parse()?;
-        let slot = self.0.vms().get(&instance).map(|entry| entry.slot);
+        let slot = self.0.vms().entries.get(&instance).map(|entry| entry.slot);
         let slot = slot.ok_or_else(|| NetworkError::UnknownInstance(instance.to_string()))?;
         Ok(VmNetwork(Vm { instance, slot }))
     }
@@ -207,7 +214,7 @@ impl Network {
     /// half made. Never another server's.
     pub fn list(&self) -> Vec<OwnedInstance> {
         let vms = self.0.vms();
-        let owned = vms.iter().map(|(instance, entry)| OwnedInstance {
+        let owned = vms.entries.iter().map(|(instance, entry)| OwnedInstance {
             instance: instance.to_string(),
             slot: entry.slot.index(),
         });
@@ -237,18 +244,19 @@ impl Network {
     }
 
     /// For an orderly end of the server: if it has no VM left, removes the block's rules and gives
-    /// the block back. Otherwise changes nothing, as the VMs that run on need both. Waits for the
-    /// operations on other handles only in that they make it keep everything.
+    /// the block back. Otherwise changes nothing, as the VMs that run on need both. Other handles
+    /// may still be there; through them nothing is made any more.
     ///
     /// # Errors
     /// If the rules cannot be removed.
     pub fn close(self) -> Result<(), NetworkError> {
-        let Some(inner) = Arc::into_inner(self.0) else { return Ok(()) };
-        if !inner.vms().is_empty() {
+        let mut vms = self.0.vms();
+        if vms.closed || !vms.entries.is_empty() {
             return Ok(());
         }
-        rules::unload_block(inner.block())?;
-        inner.claim.release()
+        vms.closed = true;
+        rules::unload_block(self.0.block())?;
+        self.0.claim.release()
     }
 
     /// Runs `work`, which may block, off the asynchronous threads. It must not change the thread's
@@ -277,7 +285,7 @@ impl Inner {
         self.block().slot(index).ok_or(NetworkError::InvalidSlot(index))
     }
 
-    fn vms(&self) -> MutexGuard<'_, BTreeMap<Instance, Arc<Entry>>> {
+    fn vms(&self) -> MutexGuard<'_, Vms> {
         // No code that can panic runs while it is held.
         self.vms.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -295,7 +303,7 @@ impl Inner {
             let entry = match create_in {
                 Some(slot) => self.find_or_insert(instance, slot)?,
                 None => {
-                    let entry = self.vms().get(instance).cloned();
+                    let entry = self.vms().entries.get(instance).cloned();
                     entry.ok_or_else(|| NetworkError::UnknownInstance(instance.to_string()))?
                 }
             };
@@ -306,7 +314,7 @@ impl Inner {
             work(entry.slot)?;
             if create_in.is_none() {
                 *alive = false;
-                self.vms().remove(instance);
+                self.vms().entries.remove(instance);
             }
             return Ok(());
         }
@@ -314,14 +322,17 @@ impl Inner {
 
     fn find_or_insert(&self, instance: &Instance, slot: Slot) -> Result<Arc<Entry>, NetworkError> {
         let mut vms = self.vms();
-        if let Some(entry) = vms.get(instance) {
+        if vms.closed {
+            return Err(NetworkError::ShuttingDown);
+        }
+        if let Some(entry) = vms.entries.get(instance) {
             if entry.slot != slot {
                 let (instance, slot) = (instance.to_string(), entry.slot.index());
                 return Err(NetworkError::SlotMismatch { instance, slot });
             }
             return Ok(Arc::clone(entry));
         }
-        if let Some((holder, _)) = vms.iter().find(|(_, entry)| entry.slot == slot) {
+        if let Some((holder, _)) = vms.entries.iter().find(|(_, entry)| entry.slot == slot) {
             let (slot, instance) = (slot.index(), holder.to_string());
             return Err(NetworkError::SlotInUse { slot, instance });
         }
@@ -330,7 +341,7 @@ impl Inner {
             return Err(NetworkError::ForeignNamespace(instance.to_string()));
         }
         let entry = Arc::new(Entry { slot, alive: Mutex::new(true) });
-        vms.insert(instance.clone(), Arc::clone(&entry));
+        vms.entries.insert(instance.clone(), Arc::clone(&entry));
         Ok(entry)
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use freestyle_store::{AccountId, InstanceId, NewVm, Store, VmId, VmPhase, VmRecord, VmSettings};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
 use crate::error::VmError;
@@ -50,7 +50,7 @@ pub(crate) struct Shared<E: Engine> {
     /// Told whenever a VM leaves the pool.
     pub(crate) pool_changed: Notify,
     /// Tasks that end with the service.
-    background: Mutex<Vec<AbortHandle>>,
+    background: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<E: Engine> Shared<E> {
@@ -152,7 +152,7 @@ impl<E: Engine> Service<E> {
 
     /// Runs a task until the service is closed.
     pub(crate) fn run_in_background(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = tokio::spawn(task).abort_handle();
+        let handle = tokio::spawn(task);
         self.shared.background.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
     }
 
@@ -162,7 +162,11 @@ impl<E: Engine> Service<E> {
         let background = std::mem::take(
             &mut *self.shared.background.lock().unwrap_or_else(PoisonError::into_inner),
         );
-        background.iter().for_each(AbortHandle::abort);
+        for task in background {
+            task.abort();
+            // What it holds is let go of before that.
+            let _ = task.await;
+        }
         let vms = self.shared.store.system().live_vms().await.unwrap_or_default();
         for vm in vms.into_iter().filter(|vm| vm.account_id.is_none()) {
             // Another clone of the service has been closed already.

@@ -79,9 +79,7 @@ impl VmService {
     /// [`VmService::open`]; if there are none, nothing of this server is left on the host.
     pub async fn shut_down(self) {
         let Some(host) = self.close().await else { return };
-        let Some(inner) = Arc::into_inner(host.inner) else { return };
-        drop(inner.templates);
-        if let Err(error) = inner.network.close() {
+        if let Err(error) = host.inner.network.clone().close() {
             tracing::warn!(%error, "giving the network back");
         }
     }
