@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ids::{OperationId, VmId};
+use crate::ids::{BuildId, OperationId, SnapshotId, VmId};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,12 @@ pub enum StoreError {
     /// The VM never existed or was deleted.
     #[error("there is no VM {0}")]
     NoSuchVm(VmId),
+    /// The snapshot never existed, was deleted, or is no snapshot to do this with.
+    #[error("there is no such snapshot {0}")]
+    NoSuchSnapshot(SnapshotId),
+    /// The build never existed.
+    #[error("there is no build {0}")]
+    NoSuchBuild(BuildId),
     /// The operation is finished.
     #[error("there is no unfinished operation {0}")]
     NoSuchOperation(OperationId),

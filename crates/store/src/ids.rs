@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// Length of the random part of every identifier.
 const RANDOM_CHARS: usize = 20;
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
@@ -69,6 +72,19 @@ macro_rules! id_type {
             }
         }
 
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        /// As strict as its `FromStr`.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -95,6 +111,19 @@ id_type!(
     SnapshotId,
     "sc-",
     "a snapshot id is sc- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// The making of a snapshot or VM from a spec. `bld-` and 20 characters of `[a-z0-9]`
+    /// (protocol section 5).
+    BuildId,
+    "bld-",
+    "a build id is bld- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// One phase of a build. `bph-` and 20 characters of `[a-z0-9]` (protocol section 5).
+    BuildPhaseId,
+    "bph-",
+    "a build phase id is bph- and 20 characters of a-z and 0-9"
 );
 id_type!(
     /// An API key's public name; the key itself is a secret.
@@ -172,6 +201,15 @@ mod tests {
         assert!(VmId::random().as_str().parse::<SnapshotId>().is_err());
         let account = AccountId::random();
         assert_eq!(account.as_str().parse(), Ok(account));
+    }
+
+    #[test]
+    fn ids_are_json_strings_that_are_read_as_strictly() {
+        let snapshot = SnapshotId::random();
+        let json = serde_json::to_string(&snapshot).unwrap();
+        assert_eq!(json, format!("\"{snapshot}\""));
+        assert_eq!(serde_json::from_str::<SnapshotId>(&json).unwrap(), snapshot);
+        assert!(serde_json::from_str::<BuildId>(&json).is_err());
     }
 
     #[test]

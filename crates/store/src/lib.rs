@@ -1,7 +1,7 @@
 //! Metadata of the platform: entities, migrations and every query, on SQLite.
 //!
-//! Owns: identifiers, what is remembered about accounts, API keys, VMs and operations, and the one
-//! place where a query is scoped to an account. Does not own: what runs on the host (`vm`,
+//! Owns: identifiers, what is remembered about accounts, API keys, VMs, snapshots, builds and
+//! operations, and the one place where a query is scoped to an account. Does not own: what runs on the host (`vm`,
 //! `network`), any wire format (`api`), or what an operation does (`vm`).
 //!
 //! # Tenancy
@@ -22,26 +22,38 @@
 //!
 //! A write that was answered survives `kill -9` and power loss. Each one costs a flush to disk, so
 //! what belongs together is one call: a VM is inserted together with its operation and its first
-//! instance, and an operation ends together with what it changed about its VM.
+//! instance, and an operation ends together with what it changed about its VM and about the memory
+//! that the VM stood on or stands on now.
 
 mod accounts;
 mod api_keys;
+mod builds;
 mod error;
 mod ids;
 mod instances;
 mod migrations;
 mod operations;
 mod rows;
+mod snapshot_record;
+mod snapshots;
 mod store;
 mod vm_record;
 mod vms;
 
 pub use accounts::Account;
 pub use api_keys::{ApiKey, ApiKeySecret};
+pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
 pub use error::StoreError;
-pub use ids::{AccountId, ApiKeyId, InstanceId, OperationId, ParseIdError, SnapshotId, VmId};
+pub use ids::{
+    AccountId, ApiKeyId, BuildId, BuildPhaseId, InstanceId, OperationId, ParseIdError, SnapshotId,
+    VmId,
+};
 pub use instances::SLOTS;
 pub use operations::Operation;
+pub use snapshot_record::{
+    NewSnapshot, SnapshotPersistence, SnapshotPurpose, SnapshotRecord, SnapshotState,
+};
+pub use snapshots::SnapshotEnd;
 pub use store::{AccountScope, Store, SystemScope};
 pub use vm_record::{
     DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,

@@ -63,7 +63,7 @@ mod tests {
     use sqlx::sqlite::SqliteConnectOptions;
 
     use super::*;
-    use crate::{Store, VmPhase};
+    use crate::{SnapshotState, Store, VmPhase};
 
     /// A database with the contents of a fixture.
     async fn database(path: &Path, fixture: &'static str) -> SqlitePool {
@@ -93,10 +93,17 @@ mod tests {
         assert_eq!(accounts.len(), 1);
         let scope = store.account_scope(&accounts[0].id);
         let phases: Vec<_> = scope.vms(true).await.unwrap().iter().map(|vm| vm.phase).collect();
-        assert_eq!(phases, [VmPhase::Deleted, VmPhase::Stopped, VmPhase::Running]);
+        let expected = [VmPhase::Suspended, VmPhase::Deleted, VmPhase::Stopped, VmPhase::Running];
+        assert_eq!(phases, expected);
         assert_eq!(scope.list_api_keys().await.unwrap().len(), 2);
         let operations = store.system().unfinished_operations().await.unwrap();
         assert_eq!(operations[0].kind, "stop");
+        let kept = scope.snapshots(true).await.unwrap();
+        let states: Vec<_> = kept.iter().map(|kept| kept.state).collect();
+        assert_eq!(states, [SnapshotState::Failed, SnapshotState::Ready]);
+        assert_eq!(store.system().live_snapshots().await.unwrap().len(), 2);
+        let build = scope.build(kept[1].build_id.as_ref().unwrap()).await.unwrap().unwrap();
+        assert_eq!(build.phases[0].snapshot_id.as_ref(), Some(&kept[1].id));
         let key = "fs_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
         let whose = store.system().authenticate_api_key(key).await.unwrap();
         assert_eq!(whose.as_ref(), Some(&accounts[0].id));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
-use crate::ids::{AccountId, InstanceId, VmId};
+use crate::ids::{AccountId, InstanceId, SnapshotId, VmId};
 use crate::rows::{decoded, number, optional_number, parsed, parsed_optional, word};
 
 /// CPU, memory and disk of a VM.
@@ -58,13 +58,15 @@ pub enum VmPhase {
     Running,
     /// Only its disk is kept.
     Stopped,
+    /// Its memory and its disk are kept, and no process: it goes on where it was when it wakes.
+    Suspended,
     /// Gone; the row remains for lists that ask for it.
     Deleted,
 }
 
 impl VmPhase {
-    const ALL: [Self; 5] =
-        [Self::Creating, Self::Ready, Self::Running, Self::Stopped, Self::Deleted];
+    const ALL: [Self; 6] =
+        [Self::Creating, Self::Ready, Self::Running, Self::Stopped, Self::Suspended, Self::Deleted];
 
     /// As stored.
     pub(crate) fn as_str(self) -> &'static str {
@@ -73,6 +75,7 @@ impl VmPhase {
             Self::Ready => "ready",
             Self::Running => "running",
             Self::Stopped => "stopped",
+            Self::Suspended => "suspended",
             Self::Deleted => "deleted",
         }
     }
@@ -103,8 +106,13 @@ pub struct VmRecord {
     /// The last settled state.
     pub phase: VmPhase,
     /// The current run, from before its process is started until after it ended. There is one in
-    /// every phase but Stopped and Deleted; in Stopped only while the VM is being started.
+    /// every phase but Stopped, Suspended and Deleted; in Stopped only while the VM is being
+    /// started, in Suspended only while it is being woken.
     pub instance: Option<Instance>,
+    /// The snapshot it was created from, which may be deleted by now; `None` is the base image.
+    pub origin: Option<SnapshotId>,
+    /// Its own memory, to go on with; set exactly in phase [`VmPhase::Suspended`].
+    pub suspended: Option<SnapshotId>,
     /// What happens when it stops or space runs out.
     pub persistence: Persistence,
     /// Seconds without network traffic until it may be suspended; `None` is never.
@@ -140,6 +148,8 @@ impl FromRow<'_, SqliteRow> for VmRecord {
             image: row.try_get("image")?,
             phase: word(row, "phase", &VmPhase::ALL, VmPhase::as_str)?,
             instance,
+            origin: parsed_optional(row, "origin")?,
+            suspended: parsed_optional(row, "suspended")?,
             persistence: decoded("persistence", serde_json::from_str(persistence))?,
             idle_timeout_seconds: optional_number(row, "idle_timeout_seconds")?,
             activity_threshold_bytes: optional_number(row, "activity_threshold_bytes")?,
@@ -160,6 +170,8 @@ pub struct NewVm {
     pub sizing: Sizing,
     /// Content hash of the base image.
     pub image: String,
+    /// The snapshot it is created from; `None` is the base image. A VM in the pool has none.
+    pub origin: Option<SnapshotId>,
 }
 
 /// What an owner chooses about a VM besides its size. A VM in the pool has none of it yet.

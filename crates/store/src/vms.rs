@@ -3,14 +3,16 @@
 use sqlx::SqliteConnection;
 
 use crate::error::StoreError;
-use crate::ids::{AccountId, InstanceId, VmId};
+use crate::ids::{AccountId, InstanceId, SnapshotId, VmId};
 use crate::instances;
 use crate::operations::{self, Operation};
 use crate::rows::{integer, json, optional_integer};
+use crate::snapshots;
 use crate::store::{AccountScope, SystemScope, now};
 use crate::vm_record::{NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
 
-/// How an operation leaves its VM.
+/// How an operation leaves its VM. One that was suspended and is left in another phase, or on another
+/// snapshot, gives up the memory it stood on: that snapshot is deleted in the same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled<'a> {
     /// In phase [`VmPhase::Running`]. It must have an instance.
@@ -21,6 +23,13 @@ pub enum Settled<'a> {
     Stopped {
         /// How the instance ended, in words.
         last_exit: &'a str,
+    },
+    /// In phase [`VmPhase::Suspended`]; its instance, if it has one, ends.
+    Suspended {
+        /// Its memory: a live snapshot that was taken to suspend this VM, which becomes ready in
+        /// the same transaction, or the one it stands on already (it could not be woken), which
+        /// stays as it is.
+        snapshot: &'a SnapshotId,
     },
     /// In phase [`VmPhase::Deleted`]; its instance, if it has one, ends. The row remains.
     Deleted,
@@ -53,8 +62,9 @@ impl AccountScope<'_> {
     }
 
     /// Records a VM that is about to be made for this account: phase Creating, its first instance
-    /// and the operation, of this kind, that makes it. One transaction: nothing remains of it on an
-    /// error.
+    /// and the operation, of this kind, that makes it. Its origin counts as used;
+    /// [`StoreError::NoSuchSnapshot`] if that is not a snapshot of this account, or none to make
+    /// VMs from. One transaction: nothing remains of it on an error.
     pub async fn insert_vm(
         &self,
         vm: &NewVm,
@@ -141,6 +151,21 @@ impl SystemScope<'_> {
         Ok(vms)
     }
 
+    /// Replaces the CPU, memory and disk of a VM. Answers the VM as it then is.
+    pub async fn set_sizing(&self, vm: &VmId, sizing: Sizing) -> Result<VmRecord, StoreError> {
+        sqlx::query_as(
+            "UPDATE vms SET vcpus = $2, memory_mib = $3, disk_mib = $4
+             WHERE id = $1 AND deleted_at IS NULL RETURNING *",
+        )
+        .bind(vm.as_str())
+        .bind(i64::from(sizing.vcpus))
+        .bind(integer(sizing.memory_mib)?)
+        .bind(integer(sizing.disk_mib)?)
+        .fetch_optional(self.store.writer())
+        .await?
+        .ok_or_else(|| StoreError::NoSuchVm(vm.clone()))
+    }
+
     /// Like [`AccountScope::insert_vm`], for a VM that will be held ready in the pool. It can be
     /// claimed once it is in phase Ready and its operation is finished.
     pub async fn insert_pool_vm(
@@ -181,22 +206,51 @@ pub(crate) async fn settle(
     vm: &VmId,
     settled: Settled<'_>,
 ) -> Result<VmRecord, StoreError> {
-    const PHASE: &str =
-        "UPDATE vms SET phase = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING *";
-    const STOPPED: &str = "UPDATE vms SET phase = $2, instance_id = NULL, slot = NULL,
-             last_exit = CASE WHEN instance_id IS NULL THEN last_exit ELSE $3 END
+    const GOES_ON: &str = "UPDATE vms SET phase = $2, suspended = NULL
+         WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    const ENDED: &str = "UPDATE vms SET phase = $2, instance_id = NULL, slot = NULL,
+             last_exit = CASE WHEN instance_id IS NULL THEN last_exit ELSE $3 END, suspended = $4
          WHERE id = $1 AND deleted_at IS NULL RETURNING *";
     const DELETED: &str = "UPDATE vms SET phase = $2, instance_id = NULL, slot = NULL,
-             deleted_at = $3
+             suspended = NULL, deleted_at = $3
          WHERE id = $1 AND deleted_at IS NULL RETURNING *";
+    let stands_on = match settled {
+        Settled::Suspended { snapshot } => Some(snapshot),
+        Settled::Running | Settled::Ready | Settled::Stopped { .. } | Settled::Deleted => None,
+    };
+    change_memory(database, vm, stands_on).await?;
     let update = |sql, phase: VmPhase| sqlx::query_as(sql).bind(vm.as_str()).bind(phase.as_str());
+    let ended = |phase, last_exit| {
+        update(ENDED, phase).bind(last_exit).bind(stands_on.map(SnapshotId::as_str))
+    };
     let update = match settled {
-        Settled::Running => update(PHASE, VmPhase::Running),
-        Settled::Ready => update(PHASE, VmPhase::Ready),
-        Settled::Stopped { last_exit } => update(STOPPED, VmPhase::Stopped).bind(last_exit),
+        Settled::Running => update(GOES_ON, VmPhase::Running),
+        Settled::Ready => update(GOES_ON, VmPhase::Ready),
+        Settled::Stopped { last_exit } => ended(VmPhase::Stopped, last_exit),
+        Settled::Suspended { .. } => ended(VmPhase::Suspended, "suspended"),
         Settled::Deleted => update(DELETED, VmPhase::Deleted).bind(now()),
     };
     update.fetch_optional(database).await?.ok_or_else(|| StoreError::NoSuchVm(vm.clone()))
+}
+
+/// Readies the snapshot that a VM is about to stand on, and deletes the one it stood on if that is
+/// another.
+async fn change_memory(
+    database: &mut SqliteConnection,
+    vm: &VmId,
+    stands_on: Option<&SnapshotId>,
+) -> Result<(), StoreError> {
+    let stood_on = live_vm(database, vm).await?.suspended;
+    if stood_on.as_ref() == stands_on {
+        return Ok(());
+    }
+    if let Some(given_up) = stood_on {
+        snapshots::mark_deleted(database, &given_up).await?;
+    }
+    if let Some(snapshot) = stands_on {
+        snapshots::stand_on(database, snapshot, vm).await?;
+    }
+    Ok(())
 }
 
 async fn insert(
@@ -206,12 +260,15 @@ async fn insert(
     settings: &VmSettings,
     kind: &str,
 ) -> Result<(VmRecord, Operation), StoreError> {
+    if let Some(origin) = &vm.origin {
+        snapshots::begin_use(database, origin, account).await?;
+    }
     let slot = instances::free_slot(database).await?;
     let record: VmRecord = sqlx::query_as(
         "INSERT INTO vms (id, account_id, name, vcpus, memory_mib, disk_mib, image, phase,
-             instance_id, slot, persistence, idle_timeout_seconds, activity_threshold_bytes,
-             recreate, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+             instance_id, slot, origin, persistence, idle_timeout_seconds,
+             activity_threshold_bytes, recreate, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          RETURNING *",
     )
     .bind(vm.id.as_str())
@@ -224,6 +281,7 @@ async fn insert(
     .bind(VmPhase::Creating.as_str())
     .bind(InstanceId::random().as_str())
     .bind(slot)
+    .bind(vm.origin.as_ref().map(SnapshotId::as_str))
     .bind(json(&settings.persistence)?)
     .bind(optional_integer(settings.idle_timeout_seconds)?)
     .bind(optional_integer(settings.activity_threshold_bytes)?)

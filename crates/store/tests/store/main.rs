@@ -2,16 +2,20 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod api_keys;
+mod builds;
 mod cancellation;
 mod durability;
 mod instances;
 mod model;
 mod operations;
 mod pool;
+mod snapshots;
+mod suspend;
 mod tenancy;
 
 use freestyle_store::{
-    Account, NewVm, Persistence, Settled, Sizing, Store, VmId, VmRecord, VmSettings,
+    Account, NewSnapshot, NewVm, Persistence, Settled, Sizing, SnapshotId, SnapshotPersistence,
+    SnapshotPurpose, SnapshotRecord, Store, VmId, VmRecord, VmSettings,
 };
 use tempfile::TempDir;
 
@@ -73,8 +77,22 @@ impl TestStore {
         self.done(vm, "stop", Settled::Stopped { last_exit }).await
     }
 
+    /// A VM of the account that stands on its memory, with nothing in progress.
+    async fn suspended(&self, account: &Account) -> VmRecord {
+        let vm = self.running(account).await;
+        let scope = self.store.account_scope(&account.id);
+        let snapshot = scope.insert_snapshot(&suspend_snapshot(&vm.id)).await.unwrap();
+        self.done(&vm.id, "suspend", Settled::Suspended { snapshot: &snapshot.id }).await
+    }
+
     async fn deleted(&self, vm: &VmId) -> VmRecord {
         self.done(vm, "delete", Settled::Deleted).await
+    }
+
+    /// A snapshot that was not deleted, whoever has it and whatever for.
+    async fn live_snapshot(&self, id: &SnapshotId) -> Option<SnapshotRecord> {
+        let live = self.store.system().live_snapshots().await.unwrap();
+        live.into_iter().find(|live| live.id == *id)
     }
 
     /// A VM that was not deleted, whoever has it.
@@ -85,7 +103,34 @@ impl TestStore {
 }
 
 fn new_vm() -> NewVm {
-    NewVm { id: VmId::random(), sizing: SIZING, image: IMAGE.to_owned() }
+    NewVm { id: VmId::random(), sizing: SIZING, image: IMAGE.to_owned(), origin: None }
+}
+
+/// One that its owner keeps, of no VM.
+fn kept_snapshot() -> NewSnapshot {
+    NewSnapshot {
+        id: SnapshotId::random(),
+        purpose: SnapshotPurpose::Kept,
+        vm_id: None,
+        instance_id: None,
+        name: Some("web".to_owned()),
+        persistence: SnapshotPersistence::Sticky { priority: 5 },
+        sizing: SIZING,
+        image: IMAGE.to_owned(),
+        content: None,
+        build_id: None,
+    }
+}
+
+/// One for this VM to go on with.
+fn suspend_snapshot(vm: &VmId) -> NewSnapshot {
+    NewSnapshot {
+        purpose: SnapshotPurpose::Suspend,
+        vm_id: Some(vm.clone()),
+        name: None,
+        persistence: SnapshotPersistence::Persistent,
+        ..kept_snapshot()
+    }
 }
 
 fn settings() -> VmSettings {

@@ -1,17 +1,18 @@
 //! Random operations on the store against the same operations on a plain model.
 //!
-//! The model is the specification of who sees what, which slot is next, when a claim succeeds and
-//! when an operation may begin. It knows nothing of SQL.
+//! The model is the specification of who sees what, which slot is next, when a claim succeeds, when
+//! an operation may begin and which memory a suspended VM stands on. It knows nothing of SQL.
 
 use std::collections::BTreeMap;
 
 use freestyle_store::{
-    Account, Instance, InstanceId, OperationId, Settled, StoreError, VmId, VmPhase,
+    Account, Instance, InstanceId, OperationId, Settled, SnapshotId, SnapshotState, StoreError,
+    VmId, VmPhase,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use crate::{IMAGE, SIZING, TestStore, new_vm, settings};
+use crate::{IMAGE, SIZING, TestStore, new_vm, settings, suspend_snapshot};
 
 const ACCOUNTS: usize = 2;
 
@@ -22,17 +23,32 @@ enum Action {
     InsertPool,
     Claim { account: usize },
     BeginOperation { vm: Index, with_instance: bool },
-    FinishOperation { vm: Index, settled: Settled<'static> },
+    FinishOperation { vm: Index, outcome: Outcome },
     Restart,
+}
+
+/// How an operation leaves its VM.
+#[derive(Debug, Clone, Copy)]
+enum Outcome {
+    Running,
+    Ready,
+    Stopped,
+    /// On a snapshot that was just taken.
+    Suspended,
+    /// On the last one that was taken: it stands on that already, or that was given up.
+    SuspendedAgain,
+    Deleted,
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let vm = any::<Index>;
-    let settled = prop_oneof![
-        3 => Just(Settled::Running),
-        3 => Just(Settled::Ready),
-        3 => Just(Settled::Stopped { last_exit: "ended" }),
-        1 => Just(Settled::Deleted),
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Running),
+        3 => Just(Outcome::Ready),
+        3 => Just(Outcome::Stopped),
+        4 => Just(Outcome::Suspended),
+        2 => Just(Outcome::SuspendedAgain),
+        1 => Just(Outcome::Deleted),
     ];
     prop_oneof![
         2 => (0..ACCOUNTS).prop_map(|account| Action::Insert { account }),
@@ -40,7 +56,7 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (0..ACCOUNTS).prop_map(|account| Action::Claim { account }),
         5 => (vm(), any::<bool>())
             .prop_map(|(vm, with_instance)| Action::BeginOperation { vm, with_instance }),
-        7 => (vm(), settled).prop_map(|(vm, settled)| Action::FinishOperation { vm, settled }),
+        7 => (vm(), outcome).prop_map(|(vm, outcome)| Action::FinishOperation { vm, outcome }),
         1 => Just(Action::Restart),
     ]
 }
@@ -52,6 +68,10 @@ struct ModelVm {
     instance: Option<Instance>,
     /// Every instance it ever had.
     runs: Vec<InstanceId>,
+    /// The last snapshot that was taken to suspend it.
+    memory: Option<SnapshotId>,
+    /// The one it stands on.
+    suspended: Option<SnapshotId>,
     last_exit: Option<String>,
     operation: Option<OperationId>,
 }
@@ -70,20 +90,31 @@ impl ModelVm {
         match settled {
             Settled::Running => self.instance.is_some(),
             Settled::Ready => self.instance.is_some() && self.owner.is_none(),
+            Settled::Suspended { snapshot } => Some(snapshot) == self.suspended.as_ref(),
             Settled::Stopped { .. } | Settled::Deleted => true,
+        }
+    }
+
+    fn end_instance(&mut self, last_exit: &str) {
+        if self.instance.take().is_some() {
+            self.last_exit = Some(last_exit.to_owned());
         }
     }
 
     fn settle(&mut self, settled: Settled<'_>) {
         self.operation = None;
+        self.suspended = None;
         self.phase = match settled {
             Settled::Running => VmPhase::Running,
             Settled::Ready => VmPhase::Ready,
             Settled::Stopped { last_exit } => {
-                if self.instance.take().is_some() {
-                    self.last_exit = Some(last_exit.to_owned());
-                }
+                self.end_instance(last_exit);
                 VmPhase::Stopped
+            }
+            Settled::Suspended { snapshot } => {
+                self.end_instance("suspended");
+                self.suspended = Some(snapshot.clone());
+                VmPhase::Suspended
             }
             Settled::Deleted => {
                 self.instance = None;
@@ -144,6 +175,8 @@ impl Run {
             phase: VmPhase::Creating,
             instance: None,
             runs: Vec::new(),
+            memory: None,
+            suspended: None,
             last_exit: None,
             operation: Some(operation.id),
         };
@@ -189,14 +222,34 @@ impl Run {
         }
     }
 
-    async fn finish_operation(&mut self, id: VmId, settled: Settled<'_>) {
+    async fn finish_operation(&mut self, id: VmId, outcome: Outcome) {
         let model = self.model.get_mut(&id).unwrap();
         let Some(operation) = model.operation.clone() else { return };
+        let mut is_fresh = false;
+        if let (Outcome::Suspended, Some(owner)) = (outcome, model.owner) {
+            let scope = self.test.store.account_scope(&self.accounts[owner].id);
+            let snapshot = scope.insert_snapshot(&suspend_snapshot(&id)).await.unwrap();
+            model.memory = Some(snapshot.id);
+            is_fresh = true;
+        }
+        // A VM of which none was ever taken names one that does not exist.
+        let snapshot = &model.memory.clone().unwrap_or_else(SnapshotId::random);
+        let settled = match outcome {
+            Outcome::Running => Settled::Running,
+            Outcome::Ready => Settled::Ready,
+            Outcome::Stopped => Settled::Stopped { last_exit: "ended" },
+            Outcome::Suspended | Outcome::SuspendedAgain => Settled::Suspended { snapshot },
+            Outcome::Deleted => Settled::Deleted,
+        };
+
         let finished = self.test.store.system().finish_operation(&operation, settled).await;
-        if model.may_settle(settled) {
+
+        if is_fresh || model.may_settle(settled) {
             model.settle(settled);
             let vm = finished.unwrap();
             assert_eq!((vm.phase, vm.instance), (model.phase, model.instance.clone()));
+        } else if matches!(settled, Settled::Suspended { .. }) {
+            assert!(matches!(finished, Err(StoreError::NoSuchSnapshot(id)) if id == *snapshot));
         } else {
             assert!(matches!(finished, Err(StoreError::Database(_))));
         }
@@ -213,9 +266,9 @@ impl Run {
                     self.begin_operation(vm, with_instance).await;
                 }
             }
-            Action::FinishOperation { vm, settled } => {
+            Action::FinishOperation { vm, outcome } => {
                 if let Some(vm) = self.choose(vm) {
-                    self.finish_operation(vm, settled).await;
+                    self.finish_operation(vm, outcome).await;
                 }
             }
         }
@@ -234,7 +287,18 @@ impl Run {
             assert_eq!(vm.account_id.as_ref(), owner);
             assert_eq!(vm.instance, model.instance);
             assert_eq!(vm.last_exit, model.last_exit);
+            assert_eq!(vm.suspended, model.suspended);
         }
+        let mut memories: Vec<SnapshotId> = vec![];
+        for snapshot in system.live_snapshots().await.unwrap() {
+            assert_eq!(snapshot.state, SnapshotState::Ready);
+            memories.push(snapshot.id);
+        }
+        memories.sort();
+        let mut stood_on: Vec<SnapshotId> =
+            self.model.values().filter_map(|vm| vm.suspended.clone()).collect();
+        stood_on.sort();
+        assert_eq!(memories, stood_on);
         for (at, account) in self.accounts.iter().enumerate() {
             let scope = self.test.store.account_scope(&account.id);
             let mut listed: Vec<VmId> =

@@ -19,6 +19,20 @@ async fn an_operation_is_found_after_a_restart() {
 }
 
 #[tokio::test]
+async fn an_operation_may_be_described_at_length() {
+    let test = TestStore::open().await;
+    let account = test.account().await;
+    let vm = test.running(&account).await;
+    let kind = format!(r#"{{"fork":"{}"}}"#, "é\\n".repeat(2048));
+    test.store.system().begin_operation(&vm.id, &kind).await.unwrap();
+
+    let test = test.reopened().await;
+
+    let unfinished = test.store.system().unfinished_operations().await.unwrap();
+    assert_eq!(unfinished[0].kind, kind);
+}
+
+#[tokio::test]
 async fn a_second_operation_is_refused_with_the_name_of_the_first() {
     let test = TestStore::open().await;
     let account = test.account().await;

@@ -20,6 +20,7 @@ async fn a_vm_is_seen_as_it_was_inserted() {
     assert_eq!(inserted.persistence, settings().persistence);
     assert_eq!(inserted.idle_timeout_seconds, Some(300));
     assert_eq!((inserted.deleted_at, inserted.last_exit), (None, None));
+    assert_eq!((inserted.origin, inserted.suspended), (None, None));
     assert_eq!(inserted.instance.unwrap().slot, 0);
 }
 
