@@ -1,8 +1,8 @@
 //! Metadata of the platform: entities, migrations and every query, on SQLite.
 //!
 //! Owns: identifiers, what is remembered about accounts, API keys, VMs, snapshots, builds and
-//! operations, and the one place where a query is scoped to an account. Does not own: what runs on the host (`vm`,
-//! `network`), any wire format (`api`), or what an operation does (`vm`).
+//! operations, and the one place where a query is scoped to an account. Does not own: what runs or
+//! lies on the host (`vm`, `network`), any wire format (`api`), or what an operation does (`vm`).
 //!
 //! # Tenancy
 //!

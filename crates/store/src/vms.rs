@@ -11,8 +11,9 @@ use crate::snapshots;
 use crate::store::{AccountScope, SystemScope, now};
 use crate::vm_record::{NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
 
-/// How an operation leaves its VM. One that was suspended and is left in another phase, or on another
-/// snapshot, gives up the memory it stood on: that snapshot is deleted in the same transaction.
+/// How an operation leaves its VM. One that was suspended and is left in another phase, or on
+/// another snapshot, gives up the memory it stood on: that snapshot is deleted in the same
+/// transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled<'a> {
     /// In phase [`VmPhase::Running`]. It must have an instance.

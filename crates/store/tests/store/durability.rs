@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use freestyle_store::{Settled, Store, VmId};
+use freestyle_store::{AccountId, Settled, SnapshotId, SnapshotState, Store, VmId, VmPhase};
 
-use crate::{TestStore, new_vm, settings};
+use crate::{TestStore, new_vm, settings, suspend_snapshot};
 
 /// Tells a copy of this test binary to be the process that is killed, and where its database is.
 const VICTIM: &str = "FREESTYLE_TEST_STORE_VICTIM";
@@ -19,7 +19,8 @@ fn every_answered_write_survives_kill_9() {
     }
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("store.db");
-    for _ in 0..3 {
+    // The writers take turns, so the count decides what they are about when the end comes.
+    for count in [100, 107, 114, 121, 128] {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "durability::every_answered_write_survives_kill_9", "--nocapture"])
             .env(VICTIM, &database)
@@ -32,17 +33,18 @@ fn every_answered_write_survives_kill_9() {
             let ids = lines.by_ref().filter_map(|line| line.unwrap().parse().ok());
             ids.take(count).collect()
         };
-        let mut written = answered(100);
+        let mut written = answered(count);
         victim.kill().unwrap();
         written.extend(answered(usize::MAX));
         victim.wait().unwrap();
-        assert!(written.len() >= 100, "the writer wrote");
+        assert!(written.len() >= count, "the writer wrote");
 
         assert_all_there(&database, &written);
     }
 }
 
-/// Inserts VMs from several tasks and prints the id of each after its insert was answered.
+/// Leads VMs through their lives from several tasks and prints the id of each after every write
+/// that was answered.
 #[tokio::main]
 async fn write_until_killed(database: &Path) {
     let store = Store::open(database).await.unwrap();
@@ -52,18 +54,35 @@ async fn write_until_killed(database: &Path) {
         let (store, account) = (store.clone(), account.id.clone());
         writers.spawn(async move {
             loop {
-                let vm = new_vm();
-                let scope = store.account_scope(&account);
-                let (_, create) = scope.insert_vm(&vm, &settings(), "create").await.unwrap();
-                writeln!(std::io::stdout().lock(), "\n{}", vm.id).unwrap();
-                let system = store.system();
-                system.finish_operation(&create.id, Settled::Running).await.unwrap();
-                let (_, delete) = system.begin_operation(&vm.id, "delete").await.unwrap();
-                system.finish_operation(&delete.id, Settled::Deleted).await.unwrap();
+                write_a_life(&store, &account).await;
             }
         });
     }
     writers.join_all().await;
+}
+
+async fn write_a_life(store: &Store, account: &AccountId) {
+    let (vm, scope, system) = (new_vm(), store.account_scope(account), store.system());
+    let answered = || writeln!(std::io::stdout().lock(), "\n{}", vm.id).unwrap();
+    let (_, create) = scope.insert_vm(&vm, &settings(), "create").await.unwrap();
+    answered();
+    system.finish_operation(&create.id, Settled::Running).await.unwrap();
+    answered();
+    let (_, suspend) = system.begin_operation(&vm.id, "suspend").await.unwrap();
+    answered();
+    let memory = scope.insert_snapshot(&suspend_snapshot(&vm.id)).await.unwrap();
+    answered();
+    let suspended = Settled::Suspended { snapshot: &memory.id };
+    system.finish_operation(&suspend.id, suspended).await.unwrap();
+    answered();
+    let (_, wake) = system.begin_operation_with_instance(&vm.id, "wake").await.unwrap();
+    answered();
+    system.finish_operation(&wake.id, Settled::Running).await.unwrap();
+    answered();
+    let (_, delete) = system.begin_operation(&vm.id, "delete").await.unwrap();
+    answered();
+    system.finish_operation(&delete.id, Settled::Deleted).await.unwrap();
+    answered();
 }
 
 #[tokio::main]
@@ -76,14 +95,34 @@ async fn assert_all_there(database: &Path, written: &[VmId]) {
     for id in written {
         assert!(stored.iter().any(|vm| vm.id == *id), "{id} was answered and is gone");
     }
-    // A transaction is there as a whole: a VM that was not deleted has its operation.
-    let unfinished = store.system().unfinished_operations().await.unwrap();
-    let live = store.system().live_vms().await.unwrap();
-    assert_eq!(unfinished.len(), live.len());
-    for vm in live {
-        assert!(vm.instance.is_some());
-        assert!(unfinished.iter().any(|operation| operation.vm_id == vm.id));
+    assert_transactions_are_whole(&store).await;
+}
+
+/// What changes together is there together.
+async fn assert_transactions_are_whole(store: &Store) {
+    let system = store.system();
+    let live = system.live_vms().await.unwrap();
+    let unfinished = system.unfinished_operations().await.unwrap();
+    for operation in &unfinished {
+        assert!(live.iter().any(|vm| vm.id == operation.vm_id), "{operation:?} has no VM");
     }
+    for vm in &live {
+        let is_changing = unfinished.iter().any(|operation| operation.vm_id == vm.id);
+        match vm.phase {
+            VmPhase::Creating => assert!(vm.instance.is_some() && is_changing, "{vm:?}"),
+            VmPhase::Running => assert!(vm.instance.is_some(), "{vm:?}"),
+            VmPhase::Suspended => assert_eq!(vm.instance.is_some(), is_changing, "{vm:?}"),
+            VmPhase::Ready | VmPhase::Stopped | VmPhase::Deleted => panic!("{vm:?}"),
+        }
+    }
+    // A snapshot is ready exactly as long as its VM stands on it.
+    let mut stood_on: Vec<SnapshotId> = live.into_iter().filter_map(|vm| vm.suspended).collect();
+    stood_on.sort();
+    let snapshots = system.live_snapshots().await.unwrap().into_iter();
+    let ready = snapshots.filter(|snapshot| snapshot.state == SnapshotState::Ready);
+    let mut ready: Vec<SnapshotId> = ready.map(|snapshot| snapshot.id).collect();
+    ready.sort();
+    assert_eq!(ready, stood_on);
 }
 
 #[tokio::test]
