@@ -32,6 +32,8 @@ impl Format {
 /// An immutable layer, opened for reading.
 #[derive(Debug)]
 pub struct Layer {
+    /// How the monitor names it; see [`Disk::top_node`].
+    pub node: String,
     /// The open file.
     pub file: File,
     /// Its format.
@@ -43,6 +45,9 @@ pub struct Layer {
 pub struct Disk {
     /// A qcow2 file opened for reading and writing.
     pub top: File,
+    /// How the monitor names it: a letter, then at most 30 letters, digits, `-`, `.` and `_`;
+    /// different for each layer.
+    pub top_node: String,
     /// From the one right below `top` down to the base.
     pub layers: Vec<Layer>,
 }

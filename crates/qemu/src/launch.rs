@@ -12,18 +12,17 @@ use std::process::{Command, Stdio};
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::process::Pid;
 use rustix::thread::LinkNameSpaceType;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Format};
 use crate::memory::SealedMemory;
 use crate::process::NAME_PREFIX;
+use crate::qmp::{READ_LABEL, WRITE_LABEL, fdset_path, reader_of, top_options};
 use crate::{Accelerator, Process, Qemu, QemuError, qmp_socket};
 
 /// Name of the virtio-serial port through which the guest agent talks:
 /// `/dev/virtio-ports/` and this in the guest.
 pub const AGENT_PORT: &str = "freestyle.agent";
-/// The block node the guest's disk hangs on.
-pub(crate) const DISK_NODE: &str = "disk";
 /// A PCIe machine without the devices no guest needs: each would cost start-up time and be a way to
 /// attack QEMU. Guest memory stays out of core dumps.
 const MACHINE: &str = "q35,memory-backend=ram,suppress-vmdesc=on,dump-guest-core=off,vmport=off,\
@@ -64,8 +63,10 @@ pub enum Begin<'a> {
     },
     /// Goes on where this device state was saved; paused until [`Qmp::resume`](crate::Qmp::resume).
     Restore {
-        /// As [`Qmp::save_devices`](crate::Qmp::save_devices) wrote it.
-        devices: &'a Path,
+        /// As [`Qmp::save_devices`](crate::Qmp::save_devices) wrote it: a file, or the reading end
+        /// of a pipe. QEMU maps the memory, then waits on a pipe with its monitor answering, so
+        /// that memory can be poured before anything looks at it.
+        devices: OwnedFd,
     },
 }
 
@@ -161,43 +162,42 @@ fn command(qemu: &Qemu, launch: Launch<'_>) -> io::Result<Command> {
             args(&["-initrd", &format!("/proc/self/fd/{initrd}"), "-append", cmdline]);
         }
         Begin::Restore { devices } => {
-            let devices = fds.push(File::open(devices)?.into());
+            let devices = fds.push(devices);
             args(&["-incoming", &format!("fd:{devices}")]);
         }
     }
 
-    let mut backing = None;
-    for (depth, layer) in disk.layers.into_iter().enumerate().rev() {
+    let mut backing = Value::Null;
+    for layer in disk.layers.into_iter().rev() {
         let fd = fds.push(layer.file.into());
-        let node = format!("layer{depth}");
-        args(&["-add-fd", &format!("fd={fd},set={fd}")]);
+        args(&["-add-fd", &format!("fd={fd},set={fd},opaque={READ_LABEL}{}", layer.node)]);
         let mut options = json!({
             "driver": layer.format.driver(),
-            "node-name": node,
+            "node-name": layer.node,
             "read-only": true,
             "file": {
                 "driver": "file",
-                "filename": format!("/dev/fdset/{fd}"),
+                "filename": fdset_path(fd),
                 "read-only": true,
                 "auto-read-only": false,
             },
         });
-        if let Some(below) = backing.replace(node) {
-            options["backing"] = below.into();
+        if layer.format == Format::Qcow2 {
+            // Null as well: what a header names is not opened.
+            options["backing"] = backing;
         }
+        backing = layer.node.into();
         args(&["-blockdev", &options.to_string()]);
     }
+    let node = disk.top_node;
+    let reader = fds.push(reader_of(&disk.top)?.into());
     let top = fds.push(disk.top.into());
-    args(&["-add-fd", &format!("fd={top},set={top}")]);
-    let options = json!({
-        "driver": "qcow2",
-        "node-name": DISK_NODE,
-        "backing": backing,
-        "discard": "unmap",
-        "file": { "driver": "file", "filename": format!("/dev/fdset/{top}"), "discard": "unmap" },
-    });
+    args(&["-add-fd", &format!("fd={top},set={top},opaque={WRITE_LABEL}{node}")]);
+    args(&["-add-fd", &format!("fd={reader},set={top},opaque={READ_LABEL}{node}")]);
+    let mut options = top_options(&node, top);
+    options["backing"] = backing;
     args(&["-blockdev", &options.to_string()]);
-    args(&["-device", &format!("virtio-blk-pci,drive={DISK_NODE}")]);
+    args(&["-device", &format!("virtio-blk-pci,drive={node}")]);
 
     let tap = fds.push(tap);
     args(&["-netdev", &format!("tap,id=net,fd={tap}")]);
@@ -211,7 +211,7 @@ fn command(qemu: &Qemu, launch: Launch<'_>) -> io::Result<Command> {
 
     let console = fds.push(append(&console_log(dir))?);
     args(&["-add-fd", &format!("fd={console},set={console}")]);
-    args(&["-chardev", &format!("file,id=console,path=/dev/fdset/{console}")]);
+    args(&["-chardev", &format!("file,id=console,path={}", fdset_path(console))]);
     args(&["-serial", "chardev:console"]);
     let monitor = fds.push(listen(&qmp_socket(dir))?);
     args(&["-chardev", &format!("socket,id=monitor,fd={monitor},server=on,wait=off")]);

@@ -29,4 +29,4 @@ pub use error::QemuError;
 pub use host::{Accelerator, AcceleratorChoice, Qemu};
 pub use launch::{AGENT_PORT, Begin, Launch, MachineShape, agent_socket, console_log, launch};
 pub use process::Process;
-pub use qmp::{Event, Qmp, RunState, qmp_socket};
+pub use qmp::{Event, Events, Progress, Qmp, RunState, Stream, qmp_socket};
