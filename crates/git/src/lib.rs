@@ -1,0 +1,44 @@
+//! Git repositories on disk: transfers with native git, and reads, commits and searches without.
+//!
+//! Owns: where repositories are and how they come and go, the child processes that serve clone,
+//! fetch and push, everything the API reads from a repository or writes to one, and what all that
+//! may cost. Does not own: whose a repository is and who may use it, triggers, routes and wire
+//! shapes (`api`), or the record of repositories (`store`).
+//!
+//! # Reading guide
+//!
+//! [`Repositories`] makes, finds and deletes; a [`Repository`] answers everything else. Transfers
+//! are in `smart_http` and run `git` (`process`), which alone can serve packs.
+//! All else is in process.
+//!
+//! # Durability
+//!
+//! What was acknowledged, by the report of a push or by a function that returned, survives
+//! `kill -9` and power loss. Objects are flushed before the ref that needs them, and the ref is
+//! one compare-and-swap, so a crash leaves a repository at its old or its new state.
+//!
+//! # Hostile input
+//!
+//! No text of a user's becomes part of a path on disk but names of refs, which are checked as git
+//! checks them. Symbolic links are content like any other and never followed. Each request is
+//! bounded in size, time and number at one time ([`Limits`]).
+
+mod disk;
+mod error;
+mod id;
+mod limits;
+mod objects;
+mod process;
+mod refs;
+mod repository;
+mod smart_http;
+
+pub use error::{GitError, SearchKind};
+pub use gix_hash::ObjectId;
+pub use id::{ParseRepositoryIdError, RepositoryId};
+pub use limits::Limits;
+pub use refs::BranchName;
+pub use repository::{Config, Repositories, Repository};
+pub use smart_http::{
+    FinishedPush, GitProtocol, Output, Push, PushEnd, RefUpdate, Service, TransferRequest,
+};

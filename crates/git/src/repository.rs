@@ -1,0 +1,408 @@
+//! Repositories on disk: made complete or not at all, found, and deleted completely.
+//!
+//! A repository is `<root>/<first two characters of the id>/<id>.git`. What is being made or
+//! deleted is in `<root>/.new` and `<root>/.deleted` under another name, and a rename is the moment
+//! at which it exists or no longer does; what a crash leaves there is removed at the next start.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Semaphore;
+
+use crate::disk::{create_synced, is_directory, sync_directory};
+use crate::limits::{Admission, Limits};
+use crate::objects::Objects;
+use crate::process::{GitProgram, ProcessLimits};
+use crate::refs::BranchName;
+use crate::{GitError, RepositoryId};
+
+/// Repositories whose open files and caches are kept when nobody uses them.
+const KEPT_OPEN: usize = 256;
+/// Git holds a lock for milliseconds. An older one, when no process of ours has used the
+/// repository yet, is of a process that was killed.
+const STALE_LOCK: Duration = Duration::from_secs(10);
+/// The only file that tells git what the folder is. Everything else is given to each process.
+const CONFIG_FILE: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
+
+/// Where repositories are and what requests may cost.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Directory of all repositories; created when missing. One server at a time uses it.
+    pub root: PathBuf,
+    /// The `git` program; a bare name is looked up in `PATH`.
+    pub git: PathBuf,
+    /// What requests may cost.
+    pub limits: Limits,
+}
+
+/// All repositories of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Repositories {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    root: PathBuf,
+    pub(crate) git: GitProgram,
+    pub(crate) limits: Limits,
+    pub(crate) admission: Admission,
+    /// Blocking work at one time.
+    pub(crate) blocking: Arc<Semaphore>,
+    open: Mutex<HashMap<RepositoryId, Opened>>,
+}
+
+struct Opened {
+    state: Arc<State>,
+    used: Instant,
+}
+
+/// What is shared by all who use one repository.
+pub(crate) struct State {
+    pub(crate) id: RepositoryId,
+    pub(crate) path: PathBuf,
+    pub(crate) objects: Objects,
+    pub(crate) admission: Admission,
+    /// Held shared by each push, and alone by who removes what broken pushes left.
+    pub(crate) pushing: Arc<tokio::sync::RwLock<()>>,
+    /// A push was broken off since that was last done.
+    pub(crate) has_leftovers: AtomicBool,
+    /// One API commit at a time: the next would only find the ref moved.
+    pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// One repository. Cheap to clone; holding it does not keep the repository from being deleted.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: Arc<State>,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Repository").field(&self.state.id).finish()
+    }
+}
+
+impl Repositories {
+    /// Opens the root directory, checks `git`, and removes what a crash left half made or half
+    /// deleted.
+    pub async fn open(config: Config) -> Result<Self, GitError> {
+        let limits = ProcessLimits {
+            memory: config.limits.process_memory,
+            // A pack that is received, and one that is written by a repack of several.
+            file_size: config.limits.repository_bytes,
+            cpu: config.limits.request_time,
+        };
+        let git = GitProgram::find(config.git, limits).await?;
+        let shared = Shared {
+            root: config.root,
+            git,
+            admission: Admission::per_host(&config.limits),
+            blocking: Arc::new(Semaphore::new(config.limits.blocking_per_host)),
+            limits: config.limits,
+            open: Mutex::default(),
+        };
+        let this = Self { shared: Arc::new(shared) };
+        this.blocking(|shared| {
+            for name in [".new", ".deleted"] {
+                let path = shared.root.join(name);
+                fs::create_dir_all(&path)?;
+                for entry in fs::read_dir(&path)? {
+                    fs::remove_dir_all(entry?.path())?;
+                }
+            }
+            sync_directory(&shared.root)
+        })
+        .await?
+        .map_err(GitError::io("cannot prepare the directory of repositories"))?;
+        Ok(this)
+    }
+
+    /// Makes an empty repository. Durable when it returns.
+    pub async fn create(
+        &self,
+        id: &RepositoryId,
+        default_branch: &BranchName,
+    ) -> Result<Repository, GitError> {
+        let (repository, branch) = (id.clone(), default_branch.clone());
+        let made = self.blocking(move |shared| shared.create(&repository, &branch)).await?;
+        if !made.map_err(GitError::io("cannot create the repository"))? {
+            return Err(GitError::RepositoryExists(id.clone()));
+        }
+        self.get(id).await
+    }
+
+    /// The repository, or `RepositoryNotFound`.
+    pub async fn get(&self, id: &RepositoryId) -> Result<Repository, GitError> {
+        let repository = id.clone();
+        let state = self.blocking(move |shared| shared.state(&repository)).await?;
+        let state = state.map_err(GitError::io("cannot open the repository"))?;
+        let state = state.ok_or_else(|| GitError::RepositoryNotFound(id.clone()))?;
+        Ok(Repository { shared: self.shared.clone(), state })
+    }
+
+    /// Deletes the repository with all its objects. It is gone, durably, when this returns;
+    /// requests that still run in it may fail.
+    pub async fn delete(&self, id: &RepositoryId) -> Result<(), GitError> {
+        let repository = id.clone();
+        let deleted = self.blocking(move |shared| shared.delete(&repository)).await?;
+        match deleted.map_err(GitError::io("cannot delete the repository"))? {
+            true => Ok(()),
+            false => Err(GitError::RepositoryNotFound(id.clone())),
+        }
+    }
+
+    /// Every repository on disk, in no order: for reconciling with what is remembered of them.
+    pub async fn list(&self) -> Result<Vec<RepositoryId>, GitError> {
+        let listed = self.blocking(|shared| shared.list()).await?;
+        listed.map_err(GitError::io("cannot list repositories"))
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, GitError> {
+        let shared = self.shared.clone();
+        let ended = tokio::task::spawn_blocking(move || work(&shared)).await;
+        ended.map_err(|error| GitError::Internal(format!("a task failed: {error}")))
+    }
+}
+
+impl Shared {
+    fn path(&self, id: &RepositoryId) -> PathBuf {
+        let (shard, name) = id.folder();
+        self.root.join(shard).join(name)
+    }
+
+    /// Answers whether it did not exist yet.
+    fn create(&self, id: &RepositoryId, default_branch: &BranchName) -> io::Result<bool> {
+        let new = self.root.join(".new").join(id.as_str());
+        // Two who create the same repository: the second is refused here or at the rename.
+        match fs::create_dir(&new) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+            other => other?,
+        }
+        let made = write_skeleton(&new, default_branch).and_then(|()| self.publish(&new, id));
+        if !matches!(made, Ok(true)) {
+            let _ = fs::remove_dir_all(&new);
+        }
+        made
+    }
+
+    fn publish(&self, new: &Path, id: &RepositoryId) -> io::Result<bool> {
+        let path = self.path(id);
+        let shard = self.root.join(id.folder().0);
+        match fs::create_dir(&shard) {
+            Ok(()) => sync_directory(&self.root)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        // Never replaces: a repository is a directory that is not empty.
+        match fs::rename(new, &path) {
+            Ok(()) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
+        sync_directory(&shard)?;
+        Ok(true)
+    }
+
+    fn delete(&self, id: &RepositoryId) -> io::Result<bool> {
+        let path = self.path(id);
+        // Another name each time: an earlier deletion of the same id may still be going on.
+        let deleted = self.root.join(".deleted").join(RepositoryId::random().as_str());
+        self.open_repositories().remove(id);
+        match fs::rename(&path, &deleted) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        }
+        if let Some(shard) = path.parent() {
+            sync_directory(shard)?;
+        }
+        sync_directory(&self.root.join(".deleted"))?;
+        remove_all(&deleted)?;
+        Ok(true)
+    }
+
+    fn list(&self) -> io::Result<Vec<RepositoryId>> {
+        let mut found = Vec::new();
+        for shard in fs::read_dir(&self.root)? {
+            let shard = shard?;
+            if shard.file_name().len() != 2 || !shard.file_type()?.is_dir() {
+                continue;
+            }
+            for entry in fs::read_dir(shard.path())? {
+                let name = entry?.file_name();
+                let id = name.to_str().and_then(|name| name.strip_suffix(".git"));
+                found.extend(id.and_then(|id| id.parse::<RepositoryId>().ok()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// What is shared by those who use a repository; none if there is no such repository.
+    fn state(&self, id: &RepositoryId) -> io::Result<Option<Arc<State>>> {
+        let path = self.path(id);
+        if !is_directory(&path)? {
+            return Ok(None);
+        }
+        let mut open = self.open_repositories();
+        if let Some(opened) = open.get_mut(id) {
+            opened.used = Instant::now();
+            return Ok(Some(opened.state.clone()));
+        }
+        // Under the lock, so that no process of ours works in the repository meanwhile.
+        remove_leftovers(&path)?;
+        if open.len() >= KEPT_OPEN {
+            forget_least_used(&mut open);
+        }
+        let state = Arc::new(State {
+            id: id.clone(),
+            objects: Objects::new(path.clone()),
+            path,
+            admission: Admission::per_repository(&self.limits),
+            pushing: Arc::default(),
+            has_leftovers: AtomicBool::new(false),
+            writing: Arc::default(),
+        });
+        open.insert(id.clone(), Opened { state: state.clone(), used: Instant::now() });
+        Ok(Some(state))
+    }
+
+    fn open_repositories(&self) -> MutexGuard<'_, HashMap<RepositoryId, Opened>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets what nobody uses, oldest first, until a quarter of the places are free.
+fn forget_least_used(open: &mut HashMap<RepositoryId, Opened>) {
+    let mut idle: Vec<_> = open
+        .iter()
+        .filter(|(_, opened)| Arc::strong_count(&opened.state) == 1)
+        .map(|(id, opened)| (opened.used, id.clone()))
+        .collect();
+    idle.sort_unstable();
+    for (_, id) in idle.into_iter().take(KEPT_OPEN / 4) {
+        open.remove(&id);
+    }
+}
+
+/// The files of an empty bare repository, durable but for the name of the folder itself.
+fn write_skeleton(path: &Path, default_branch: &BranchName) -> io::Result<()> {
+    for folder in ["objects", "objects/info", "objects/pack", "refs", "refs/heads", "refs/tags"] {
+        fs::create_dir(path.join(folder))?;
+    }
+    create_synced(&path.join("config"), CONFIG_FILE)?;
+    let head = format!("ref: {}\n", default_branch.full_name());
+    create_synced(&path.join("HEAD"), head.as_bytes())?;
+    for folder in ["objects", "refs", ""] {
+        sync_directory(&path.join(folder))?;
+    }
+    Ok(())
+}
+
+/// Removes locks and temporary objects of processes that were killed. Only before the first use.
+fn remove_leftovers(path: &Path) -> io::Result<()> {
+    let now = SystemTime::now();
+    let is_stale = |entry: &fs::DirEntry| -> io::Result<bool> {
+        let modified = entry.metadata()?.modified()?;
+        Ok(now.duration_since(modified).is_ok_and(|age| age > STALE_LOCK))
+    };
+    let is_lock = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().ends_with(b".lock");
+    let mut folders = vec![path.join("refs")];
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if is_lock(&entry) && is_stale(&entry)? {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if is_lock(&entry) && is_stale(&entry)? {
+                fs::remove_file(entry.path())?;
+            }
+        }
+    }
+    remove_incoming(path)?;
+    for entry in fs::read_dir(path.join("objects/pack"))? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the objects of pushes that were broken off. Only while no push is going on: git removes
+/// them itself when it can, and does not when it is killed.
+pub(crate) fn remove_incoming(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path.join("objects"))? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b"tmp_objdir-") {
+            remove_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a directory even while a process that is about to end still writes to it. Symbolic
+/// links are removed, not followed.
+fn remove_all(path: &Path) -> io::Result<()> {
+    const ATTEMPTS: usize = 16;
+    for _ in 1..ATTEMPTS {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => return other,
+        }
+    }
+    fs::remove_dir_all(path)
+}
+
+impl Repository {
+    /// Its identifier.
+    pub fn id(&self) -> &RepositoryId {
+        &self.state.id
+    }
+
+    /// Runs blocking work, of which the host does only so much at a time.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let wait = self.shared.blocking.clone().acquire_owned();
+        let permit = tokio::time::timeout(self.shared.limits.queue_time, wait).await;
+        let permit = permit.map_err(|_| GitError::Busy)?;
+        self.finish_blocking(move |this| {
+            let result = work(this);
+            drop(permit);
+            result
+        })
+        .await
+    }
+
+    /// Runs blocking work that must not be refused: what it completes has already happened.
+    pub(crate) async fn finish_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let this = self.clone();
+        let ended = tokio::task::spawn_blocking(move || work(&this)).await;
+        ended.unwrap_or_else(|error| Err(GitError::Internal(format!("a task failed: {error}"))))
+    }
+}
