@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::memory::DeltaProblem;
+
 /// Why a call of this crate failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QemuError {
@@ -47,6 +49,14 @@ pub enum QemuError {
     /// The monitor sent something that is not QMP, or closed.
     #[error("QEMU's monitor failed: {0}")]
     Monitor(String),
+    /// A file is not a memory delta that can be used here.
+    #[error("{path:?} {problem}")]
+    Delta {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: DeltaProblem,
+    },
     /// Something took longer than it may.
     #[error("{0} took too long")]
     Timeout(&'static str),

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom};
 
 /// What stays a hole where it is zero.
 pub(crate) const PAGE: u64 = 4096;
@@ -17,8 +17,14 @@ pub fn copy(from: &File, to: &File) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     let mut at = 0;
     while let Some((start, end)) = next_data(from, at)? {
-        copy_range(&mut buffer, start, end, |piece, at| from.read_exact_at(piece, at), to)?;
-        at = end;
+        at = start;
+        while at < end {
+            let len = buffer.len().min((end - at) as usize);
+            let piece = &mut buffer[..len];
+            from.read_exact_at(piece, at)?;
+            write(to, piece, at)?;
+            at += len as u64;
+        }
     }
     Ok(())
 }
@@ -34,27 +40,39 @@ fn next_data(file: &File, at: u64) -> io::Result<Option<(u64, u64)>> {
     Ok(Some((start, end)))
 }
 
-/// Copies a range piece by piece; pieces that are all zero stay holes in `to`.
-pub(crate) fn copy_range(
-    buffer: &mut [u8],
-    start: u64,
-    end: u64,
-    mut read: impl FnMut(&mut [u8], u64) -> io::Result<()>,
-    to: &File,
-) -> io::Result<()> {
-    let mut at = start;
-    while at < end {
-        let len = buffer.len().min((end - at) as usize);
-        let piece = &mut buffer[..len];
-        read(piece, at)?;
-        for (index, page) in piece.chunks(PAGE as usize).enumerate() {
-            if page.iter().any(|byte| *byte != 0) {
-                to.write_all_at(page, at + index as u64 * PAGE)?;
-            }
-        }
-        at += len as u64;
-    }
-    Ok(())
+/// Writes to a part of `to` that is a hole; pages that are all zero stay one.
+pub(crate) fn write(to: &File, bytes: &[u8], at: u64) -> io::Result<()> {
+    stretches(bytes)
+        .filter(|(_, _, zero)| !zero)
+        .try_for_each(|(offset, bytes, _)| to.write_all_at(bytes, at + offset))
+}
+
+/// Makes a part of the file a hole: it is zero then.
+pub(crate) fn punch(file: &File, at: u64, len: u64) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(rustix::fs::fallocate(file, flags, at, len)?)
+}
+
+/// The stretches of a buffer that are zero and those that are not, page by page: where each
+/// begins, its bytes, and whether it is zero.
+pub(crate) fn stretches(bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8], bool)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = &bytes[at..];
+        let mut pages = rest.chunks(PAGE as usize);
+        let zero = is_zero(pages.next()?);
+        let more = pages.take_while(|page| is_zero(page) == zero).map(<[u8]>::len);
+        let len = rest.len().min(PAGE as usize) + more.sum::<usize>();
+        let begin = at as u64;
+        at += len;
+        Some((begin, &rest[..len], zero))
+    })
+}
+
+/// Whether all bytes are zero. Most pages that are not differ in their first bytes.
+fn is_zero(page: &[u8]) -> bool {
+    let (blocks, rest) = page.as_chunks::<64>();
+    blocks.iter().all(|block| *block == [0; 64]) && rest.iter().all(|byte| *byte == 0)
 }
 
 #[cfg(test)]
