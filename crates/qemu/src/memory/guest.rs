@@ -76,7 +76,7 @@ impl Guest {
         }
     }
 
-    pub(super) fn written_by_scan(&self) -> io::Result<Vec<Pages>> {
+    fn written_by_scan(&self) -> io::Result<Vec<Pages>> {
         let mut written = Vec::new();
         let all = self.start..self.start + self.pages * PAGE;
         sys::scan_anonymous(&self.pagemap, all, |range| {

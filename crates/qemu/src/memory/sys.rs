@@ -213,10 +213,11 @@ pub(super) fn scan_anonymous(
             Err(error) => return Err(error.into()),
         };
         regions[..count].iter().for_each(|region| found(region.start..region.end));
-        if arguments.walk_end <= start {
-            return Err(io::Error::other("PAGEMAP_SCAN does not get on"));
+        if count < REGIONS {
+            break;
         }
-        start = arguments.walk_end;
+        // Not `walk_end`: Linux 6.18 leaves an intermediate one there when it got to the end.
+        start = regions[count - 1].end;
     }
     Ok(())
 }

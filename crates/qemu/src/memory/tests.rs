@@ -203,6 +203,22 @@ fn both_ways_to_find_written_pages_agree() {
     assert_eq!(guest.written().unwrap(), expected);
 }
 
+/// The kernel hands out so many runs in several steps, to itself and to us.
+#[test]
+fn runs_are_found_once_however_many_there_are() {
+    let size_mib = 128;
+    let machine = Machine::start(&SealedMemory::zeroed(size_mib).unwrap());
+    let guest = machine.guest(size_mib);
+    for count in [511, 512, 513, 4095, 4096, 4097, 12_345] {
+        let expected: Vec<_> = (0..count).map(|index| index * 2..index * 2 + 1).collect();
+        for batch in batches(expected.iter().cloned()) {
+            guest.write(&vec![1; batch.bytes()], &batch).unwrap();
+        }
+        assert!(guest.written_by_table().unwrap() == expected, "{count} runs by table");
+        assert!(guest.written().unwrap() == expected, "{count} runs");
+    }
+}
+
 #[test]
 fn a_machine_that_writes_more_than_was_prepared_for_is_captured_as_well() {
     let size_mib = 64;
