@@ -8,10 +8,12 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use crate::error::ClientError;
 use crate::http::{Http, json};
 use crate::wire::{
-    AwaitVmResponse, CreateVmRequest, CreateVmResponse, DeleteVmResponse, Empty, ExecRequest,
-    ExecResponse, GetVmResponse, KillVmResponse, LINUX_USER_HEADER, ListVmsQuery, ListVmsResponse,
-    ReadFileOrDirResponse, StartVmRequest, StartVmResponse, StopVmResponse, WhoamiResponse,
-    WriteFileRequest,
+    AwaitVmResponse, CreateVmRequest, CreateVmResponse, DeleteSnapshotResponse, DeleteVmResponse,
+    Empty, ExecRequest, ExecResponse, ForkVmRequest, ForkVmResponse, GetVmResponse, KillVmResponse,
+    LINUX_USER_HEADER, ListSnapshotsQuery, ListSnapshotsResponse, ListVmsQuery, ListVmsResponse,
+    OptimizeVmResponse, ReadFileOrDirResponse, RenameSnapshotRequest, RenameSnapshotResponse,
+    ResizeVmRequest, SnapshotRecord, SnapshotVmRequest, SnapshotVmResponse, StartVmRequest,
+    StartVmResponse, StopVmResponse, SuspendVmResponse, WhoamiResponse, WriteFileRequest,
 };
 
 /// What a path segment or a query value may hold as it is; a slash is encoded.
@@ -48,7 +50,7 @@ impl Client {
 
     /// Lists the account's VMs, newest first.
     pub async fn list_vms(&self, query: &ListVmsQuery) -> Result<ListVmsResponse, ClientError> {
-        let path = format!("/v1/vms{}", query_string(query));
+        let path = format!("/v1/vms{}", list_vms_query(query));
         self.http.call(Method::GET, &path, None, None).await
     }
 
@@ -62,7 +64,7 @@ impl Client {
         self.http.call(Method::DELETE, &vm_path(vm, ""), None, None).await
     }
 
-    /// Boots a stopped VM and waits until it answers.
+    /// Wakes a suspended VM or boots a stopped one, and waits until it answers.
     pub async fn start_vm(
         &self,
         vm: &str,
@@ -84,6 +86,72 @@ impl Client {
     /// Waits until a VM's process has ended.
     pub async fn await_vm(&self, vm: &str) -> Result<AwaitVmResponse, ClientError> {
         self.post(vm, "/await", None).await
+    }
+
+    /// Saves a VM's memory and ends its process; what needs the guest wakes it.
+    pub async fn suspend_vm(&self, vm: &str) -> Result<SuspendVmResponse, ClientError> {
+        self.post(vm, "/suspend", None).await
+    }
+
+    /// Changes a VM's sizes; one that runs is stopped and started.
+    pub async fn resize_vm(&self, vm: &str, request: &ResizeVmRequest) -> Result<(), ClientError> {
+        let Empty {} = self.post(vm, "/resize", Some(json(request))).await?;
+        Ok(())
+    }
+
+    /// Makes VMs that go on from where this one is, and waits until they answer.
+    pub async fn fork_vm(
+        &self,
+        vm: &str,
+        request: &ForkVmRequest,
+    ) -> Result<ForkVmResponse, ClientError> {
+        self.post(vm, "/fork", Some(json(request))).await
+    }
+
+    /// Flattens the layers of a VM's disk into one.
+    pub async fn optimize_vm(&self, vm: &str) -> Result<OptimizeVmResponse, ClientError> {
+        self.post(vm, "/optimize", None).await
+    }
+
+    /// Saves a VM's memory and disk as a snapshot; the VM goes on.
+    pub async fn snapshot_vm(
+        &self,
+        vm: &str,
+        request: &SnapshotVmRequest,
+    ) -> Result<SnapshotVmResponse, ClientError> {
+        self.post(vm, "/snapshot", Some(json(request))).await
+    }
+
+    /// Lists the account's snapshots, newest first.
+    pub async fn list_snapshots(
+        &self,
+        query: &ListSnapshotsQuery,
+    ) -> Result<ListSnapshotsResponse, ClientError> {
+        let path = format!("/v1/vms/snapshots{}", list_snapshots_query(query));
+        self.http.call(Method::GET, &path, None, None).await
+    }
+
+    /// What is known about a snapshot.
+    pub async fn get_snapshot(&self, snapshot: &str) -> Result<SnapshotRecord, ClientError> {
+        self.http.call(Method::GET, &snapshot_path(snapshot), None, None).await
+    }
+
+    /// Changes a snapshot's label.
+    pub async fn rename_snapshot(
+        &self,
+        snapshot: &str,
+        request: &RenameSnapshotRequest,
+    ) -> Result<RenameSnapshotResponse, ClientError> {
+        let body = Some(json(request));
+        self.http.call(Method::PATCH, &snapshot_path(snapshot), None, body).await
+    }
+
+    /// Deletes a snapshot. VMs made from it live on.
+    pub async fn delete_snapshot(
+        &self,
+        snapshot: &str,
+    ) -> Result<DeleteSnapshotResponse, ClientError> {
+        self.http.call(Method::DELETE, &snapshot_path(snapshot), None, None).await
     }
 
     /// Runs a command as `user`, root where absent, and waits for it.
@@ -143,15 +211,41 @@ fn file_path(vm: &str, path: &str) -> String {
     format!("/v1/vms/{}/files/{}", encode(vm), encode(path))
 }
 
-fn query_string(query: &ListVmsQuery) -> String {
+fn snapshot_path(snapshot: &str) -> String {
+    format!("/v1/vms/snapshots/{}", encode(snapshot))
+}
+
+fn list_vms_query(query: &ListVmsQuery) -> String {
     let ListVmsQuery { limit, offset, vm_state, include_deleted, search } = query;
-    let fields = [
+    query_string([
         ("limit", limit.map(|value| value.to_string())),
         ("offset", offset.map(|value| value.to_string())),
         ("vmState", vm_state.map(|value| value.to_string())),
         ("includeDeleted", include_deleted.map(|value| value.to_string())),
         ("search", search.clone()),
+    ])
+}
+
+fn list_snapshots_query(query: &ListSnapshotsQuery) -> String {
+    let ListSnapshotsQuery {
+        include_deleted,
+        include_failed,
+        include_building,
+        include_cancelled,
+        include_lost,
+    } = query;
+    let fields = [
+        ("includeDeleted", include_deleted),
+        ("includeFailed", include_failed),
+        ("includeBuilding", include_building),
+        ("includeCancelled", include_cancelled),
+        ("includeLost", include_lost),
     ];
+    query_string(fields.map(|(name, value)| (name, value.map(|value| value.to_string()))))
+}
+
+/// The fields that are there, encoded.
+fn query_string<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         let Some(value) = value else { continue };
@@ -179,13 +273,19 @@ mod tests {
 
     #[test]
     fn absent_query_fields_are_not_sent() {
-        assert_eq!(query_string(&ListVmsQuery::default()), "");
+        assert_eq!(list_vms_query(&ListVmsQuery::default()), "");
         let query = ListVmsQuery {
             limit: Some(5),
             vm_state: Some(VmState::Running),
             search: Some("a&b".into()),
             ..ListVmsQuery::default()
         };
-        assert_eq!(query_string(&query), "?limit=5&vmState=running&search=a%26b");
+        assert_eq!(list_vms_query(&query), "?limit=5&vmState=running&search=a%26b");
+        let query = ListSnapshotsQuery {
+            include_deleted: Some(true),
+            include_lost: Some(false),
+            ..ListSnapshotsQuery::default()
+        };
+        assert_eq!(list_snapshots_query(&query), "?includeDeleted=true&includeLost=false");
     }
 }

@@ -4,14 +4,19 @@
 //! Requests are decoded leniently in form and judged by the server afterwards: a field that the
 //! server does not know is collected, not lost, so that it can be refused by name.
 
+mod background;
 mod create;
 mod exec;
 mod files;
+mod snapshot;
 mod vm;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use background::{
+    BACKGROUND_AFTER_HEADER, BACKGROUND_REQUEST_HEADER, BackgroundRequest, LogLine, LogsResponse,
+};
 pub use create::{
     CreateVmRequest, CreateVmResponse, DeleteEvent, VmPersistence, VmSpecLayer, VmTemplate,
 };
@@ -20,9 +25,15 @@ pub use files::{
     DirectoryResponse, FileEncoding, FileEntry, FileKind, FileResponse, ReadFileOrDirResponse,
     WriteFileRequest,
 };
+pub use snapshot::{
+    DeleteSnapshotResponse, ListSnapshotsQuery, ListSnapshotsResponse, RenameSnapshotRequest,
+    RenameSnapshotResponse, SnapshotPersistence, SnapshotRecord, SnapshotState, SnapshotVmRequest,
+    SnapshotVmResponse,
+};
 pub use vm::{
-    AwaitVmResponse, DeleteVmResponse, GetVmResponse, KillVmResponse, ListVmsQuery,
-    ListVmsResponse, StartVmRequest, StartVmResponse, StopVmResponse, VmListItem, VmSizing,
+    AwaitVmResponse, DeleteVmResponse, ForkVmRequest, ForkVmResponse, ForkedVm, GetVmResponse,
+    KillVmResponse, ListVmsQuery, ListVmsResponse, OptimizeVmResponse, ResizeVmRequest,
+    StartVmRequest, StartVmResponse, StopVmResponse, SuspendVmResponse, VmListItem, VmSizing,
     VmState,
 };
 

@@ -1,4 +1,4 @@
-//! Listing VMs and changing their state (protocol section 6).
+//! Listing VMs, changing their state, and forking them (protocol section 6).
 
 use std::fmt;
 
@@ -122,6 +122,8 @@ pub struct VmListItem {
     pub state: VmState,
     /// RFC 3339, UTC.
     pub created_at: Option<String>,
+    /// When its network was last in use, as the idle monitor counts it. RFC 3339, UTC.
+    pub last_network_activity: Option<String>,
     /// CPU time of the current run.
     pub cpu_time_seconds: Option<f64>,
     /// What happens when it stops or space runs out.
@@ -146,6 +148,8 @@ pub struct GetVmResponse {
     pub recreate: bool,
     /// The current run, if there is one.
     pub vm_instance_id: Option<String>,
+    /// When its network was last in use, as the idle monitor counts it. RFC 3339, UTC.
+    pub last_network_activity: Option<String>,
     /// What it is doing.
     pub state: VmState,
     /// CPU time of the current run.
@@ -167,7 +171,7 @@ pub struct DeleteVmResponse {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub struct StartVmRequest {
-    /// Seconds without network traffic until the VM may be suspended; `null` is never.
+    /// Seconds without network traffic until the VM is suspended; `null` is never.
     #[serde(default, deserialize_with = "nullable::deserialize")]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "utoipa", schema(value_type = Option<u64>))]
@@ -223,4 +227,83 @@ pub struct AwaitVmResponse {
     pub id: String,
     /// How its process ended, in words.
     pub exit_status: String,
+}
+
+/// The reply of `POST /v1/vms/{vm_id}/suspend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct SuspendVmResponse {
+    /// The VM.
+    pub id: String,
+    /// The run whose memory was saved.
+    pub vm_instance_id: String,
+    /// The saved memory; it goes when the VM is woken.
+    pub snapshot_layer_id: String,
+}
+
+/// The body of `POST /v1/vms/{id}/resize`. What is absent or `null` stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ResizeVmRequest {
+    /// Virtual CPUs: a power of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "utoipa", schema(value_type = Option<u32>))]
+    pub vcpu_count: Option<f64>,
+    /// Memory in GB; a power of two in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem_size_gb: Option<f64>,
+    /// Root filesystem in GB; it cannot shrink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rootfs_size_gb: Option<f64>,
+}
+
+/// The body of `POST /v1/vms/{vm_id}/fork`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ForkVmRequest {
+    /// How many children; 1 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "utoipa", schema(value_type = Option<u32>, minimum = 1, maximum = 128))]
+    pub count: Option<i64>,
+    /// What happens to the children when they stop or space runs out; as with their parent where
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<VmPersistence>,
+}
+
+/// The reply of `POST /v1/vms/{vm_id}/fork`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ForkVmResponse {
+    /// The VM that was forked.
+    pub vm_id: String,
+    /// Its children, ready.
+    pub forks: Vec<ForkedVm>,
+}
+
+/// A child of a fork.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ForkedVm {
+    /// The VM.
+    pub id: String,
+    /// Domains that lead to it.
+    pub domains: Vec<String>,
+    /// Always `null`.
+    pub console_url: Option<String>,
+}
+
+/// The reply of `POST /v1/vms/{vm_id}/optimize`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct OptimizeVmResponse {
+    /// The VM.
+    pub id: String,
+    /// What was done, for people.
+    pub message: String,
 }
