@@ -16,8 +16,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ours: Value = serde_json::from_str(&freestyle_api::document())?;
 
     let mut paths = Map::new();
-    for path in ours["paths"].as_object().ok_or("no paths")?.keys() {
-        paths.insert(path.clone(), contract["paths"][path].clone());
+    for (path, operations) in ours["paths"].as_object().ok_or("no paths")? {
+        let mut of_contract = contract["paths"][path].clone();
+        if let (Some(wanted), Some(ours)) = (of_contract.as_object_mut(), operations.as_object()) {
+            wanted.retain(|method, _| ours.contains_key(method));
+        }
+        paths.insert(path.clone(), of_contract);
     }
     let mut part = json!({"paths": paths, "components": {}, "x-error-codes": {}});
     let mut wanted = references(&part);

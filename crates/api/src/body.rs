@@ -33,14 +33,20 @@ const MAX_DISCARDED_BYTES: usize = 128 * 1024 * 1024;
 pub(crate) struct Limits {
     bytes: usize,
     time: Duration,
+    /// What to say besides to a client whose body is too large.
+    advice: &'static str,
 }
 
 impl Limits {
     /// For everything that holds no file.
-    pub(crate) const JSON: Self = Self { bytes: MAX_JSON_BYTES, time: Duration::from_secs(60) };
+    pub(crate) const JSON: Self =
+        Self { bytes: MAX_JSON_BYTES, time: Duration::from_secs(60), advice: "" };
     /// For a file in JSON.
-    pub(crate) const UPLOAD: Self =
-        Self { bytes: MAX_UPLOAD_BYTES, time: Duration::from_secs(600) };
+    pub(crate) const UPLOAD: Self = Self {
+        bytes: MAX_UPLOAD_BYTES,
+        time: Duration::from_secs(600),
+        advice: "; a file may have at most 67108864 bytes (64 MiB), sent as base64",
+    };
 }
 
 /// The memory that request bodies share.
@@ -70,7 +76,7 @@ impl Bodies {
     ) -> Result<Received, ApiError> {
         let (head, body) = request.into_parts();
         let permit = self.reserve(&head.headers, limits.bytes).await;
-        let bytes = timeout(limits.time, read(body, limits.bytes, bad)).await.map_err(|_| {
+        let bytes = timeout(limits.time, read(body, limits, bad)).await.map_err(|_| {
             let seconds = limits.time.as_secs();
             ApiError::new(bad, format!("the request body did not arrive within {seconds} s"))
         })??;
@@ -113,7 +119,8 @@ impl Received {
     }
 }
 
-async fn read(mut body: Body, limit: usize, bad: Code) -> Result<Vec<u8>, ApiError> {
+async fn read(mut body: Body, limits: Limits, bad: Code) -> Result<Vec<u8>, ApiError> {
+    let Limits { bytes: limit, time: _, advice } = limits;
     let mut bytes = Vec::new();
     let mut seen: usize = 0;
     while let Some(frame) = body.frame().await {
@@ -131,7 +138,8 @@ async fn read(mut body: Body, limit: usize, bad: Code) -> Result<Vec<u8>, ApiErr
         }
     }
     if seen > limit {
-        return Err(ApiError::new(bad, format!("the request body is larger than {limit} bytes")));
+        let message = format!("the request body is larger than {limit} bytes{advice}");
+        return Err(ApiError::new(bad, message));
     }
     Ok(bytes)
 }
@@ -199,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_and_a_body_at_the_limit_is_not() {
-        let limits = Limits { bytes: 1000, time: Duration::from_secs(5) };
+        let limits = Limits { bytes: 1000, time: Duration::from_secs(5), advice: "" };
         let bodies = Bodies::new();
         let at =
             bodies.receive(Request::new(Body::from(vec![b' '; 1000])), limits, Code::BadRequest);
@@ -207,6 +215,11 @@ mod tests {
         let over =
             bodies.receive(Request::new(Body::from(vec![b' '; 1001])), limits, Code::BadRequest);
         assert!(over.await.unwrap_err().into_body().message.contains("larger than 1000 bytes"));
+    }
+
+    #[test]
+    fn the_advice_names_the_limit_of_a_file() {
+        assert!(Limits::UPLOAD.advice.contains(&format!(" {MAX_FILE_BYTES} bytes")));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freestyle_client::wire::ErrorBody;
-use freestyle_vm::VmError;
+use freestyle_vm::{MAX_DISK_MIB, VmError};
 use serde_json::{Map, Value};
 
 macro_rules! codes {
@@ -58,6 +58,22 @@ codes! {
     CreateSnapshotBadRequest    400 "CREATE_SNAPSHOT_BAD_REQUEST"
     InvalidSnapshotId           400 "INVALID_SNAPSHOT_ID"
     SnapshotNotFound            404 "SNAPSHOT_NOT_FOUND"
+    SnapshotAlreadyDeleted      409 "SNAPSHOT_ALREADY_DELETED"
+    SnapshotVmBadRequest        400 "SNAPSHOT_VM_BAD_REQUEST"
+    SourceSnapshotDeleted       410 "SOURCE_SNAPSHOT_DELETED"
+    SourceSnapshotBuilding      409 "SOURCE_SNAPSHOT_BUILDING"
+    SourceSnapshotCancelled     409 "SOURCE_SNAPSHOT_CANCELLED"
+    SourceSnapshotLost          409 "SOURCE_SNAPSHOT_LOST"
+    ForkVmNotFound              404 "FORK_VM_NOT_FOUND"
+    SuspendFailedVmResumed      500 "SUSPEND_FAILED_VM_RESUMED"
+    ResizeVmEmptyRequest        400 "RESIZE_VM_EMPTY_REQUEST"
+    ResizeVmVcpuNotPowerOfTwo   400 "RESIZE_VM_VCPU_NOT_POWER_OF_TWO"
+    ResizeVmVcpuOutOfRange      400 "RESIZE_VM_VCPU_OUT_OF_RANGE"
+    ResizeVmMemNotPowerOfTwo    400 "RESIZE_VM_MEM_NOT_POWER_OF_TWO"
+    ResizeVmMemOutOfRange       400 "RESIZE_VM_MEM_OUT_OF_RANGE"
+    ResizeVmRootfsShrink        400 "RESIZE_VM_ROOTFS_SHRINK_NOT_SUPPORTED"
+    RootfsSizeTooLarge          400 "ROOTFS_SIZE_TOO_LARGE"
+    ResizeFailed                500 "RESIZE_FAILED"
     ExecTimedOut                408 "EXEC_TIMED_OUT"
     FilesBadRequest             400 "FILES_BAD_REQUEST"
     FileNotFound                404 "FILE_NOT_FOUND"
@@ -111,7 +127,8 @@ impl ApiError {
         Self::new(code, "the server failed; its log has the cause under this request's trace id")
     }
 
-    /// What the VM service reports. A malformed request has a code of its own in each family.
+    /// What the VM service reports. A malformed request has a code of its own in each family; sizes
+    /// have those of a create, and a snapshot is the one that a VM was to be made from.
     pub(crate) fn from_vm(error: VmError, bad_request: Code) -> Self {
         let message = error.to_string();
         match error {
@@ -125,9 +142,36 @@ impl ApiError {
                 .with("transactionId", operation.as_str()),
             VmError::Interrupted(_) => Self::new(Code::VmDeleted, message),
             VmError::SnapshotNotFound(snapshot) => Self::snapshot_not_found(snapshot.as_str()),
+            VmError::SnapshotDeleted(snapshot) => Self::new(Code::SourceSnapshotDeleted, message)
+                .with("snapshotId", snapshot.as_str())
+                .with("hint", "take another snapshot, or leave snapshotId out"),
+            VmError::SnapshotBuilding(snapshot) => Self::new(Code::SourceSnapshotBuilding, message)
+                .with("snapshotId", snapshot.as_str()),
+            VmError::SnapshotFailed { id, reason } => {
+                Self::new(Code::SourceSnapshotCancelled, message)
+                    .with("snapshotId", id.as_str())
+                    .with("reason", reason)
+            }
+            VmError::SnapshotLost { id, reason } => Self::new(Code::SourceSnapshotLost, message)
+                .with("snapshotId", id.as_str())
+                .with("reason", reason),
+            // What was saved is of no more use here than if it were gone.
+            VmError::MemoryIncompatible { reason, .. } => {
+                Self::new(Code::SourceSnapshotLost, message).with("reason", reason)
+            }
+            VmError::SuspendFailed { vm, .. } => {
+                Self::new(Code::SuspendFailedVmResumed, message).with("vmId", vm.as_str())
+            }
             VmError::BadRequest(_)
+            | VmError::MemorySnapshotsUnavailable(_)
             | VmError::UnknownUser { .. }
-            | VmError::OutputTooLarge { .. } => Self::new(bad_request, message),
+            | VmError::OutputTooLarge { .. }
+            | VmError::File(_) => Self::new(bad_request, message),
+            VmError::ResizeEmpty => Self::new(Code::ResizeVmEmptyRequest, message),
+            VmError::DiskShrink { current, requested } => {
+                let (got, min) = (requested.into(), current);
+                Self::out_of_range(Code::CreateVmRootfsOutOfRange, message, got, min, MAX_DISK_MIB)
+            }
             VmError::VcpuNotPowerOfTwo { got } => {
                 Self::new(Code::CreateVmVcpuNotPowerOfTwo, message).with("got", got)
             }
@@ -159,7 +203,6 @@ impl ApiError {
             VmError::FileNotFound { path } => {
                 Self::new(Code::FileNotFound, message).with("path", path)
             }
-            VmError::File(_) => Self::new(Code::FilesBadRequest, message),
             VmError::GuestUnreachable(_) => {
                 tracing::warn!(%message, "guest unreachable");
                 Self::new(Code::VmNonResponsive, message)
@@ -167,6 +210,52 @@ impl ApiError {
             VmError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
             VmError::Internal(cause) => Self::internal(Code::InternalError, &cause),
         }
+    }
+
+    /// What the VM service reports of a fork.
+    pub(crate) fn from_fork(error: VmError) -> Self {
+        match &error {
+            VmError::NotFound(vm) => {
+                Self::new(Code::ForkVmNotFound, error.to_string()).with("forkVmId", vm.as_str())
+            }
+            _ => Self::from_vm(error, Code::BadRequest),
+        }
+    }
+
+    /// What the VM service reports of a call on a snapshot itself.
+    pub(crate) fn from_snapshot(error: VmError) -> Self {
+        match &error {
+            VmError::SnapshotDeleted(snapshot) => {
+                Self::new(Code::SnapshotAlreadyDeleted, error.to_string())
+                    .with("snapshotId", snapshot.as_str())
+            }
+            _ => Self::from_vm(error, Code::BadRequest),
+        }
+    }
+
+    /// What the VM service reports of a resize.
+    pub(crate) fn from_resize(error: VmError) -> Self {
+        let code = match &error {
+            VmError::DiskShrink { current, requested } => {
+                return Self::new(Code::ResizeVmRootfsShrink, error.to_string())
+                    .with("currentMb", *current)
+                    .with("requestedMb", *requested);
+            }
+            VmError::DiskOutOfRange { got, max, .. } if got > max => {
+                return Self::new(Code::RootfsSizeTooLarge, error.to_string())
+                    .with("gotGb", *got as f64 / 1024.0);
+            }
+            VmError::VcpuNotPowerOfTwo { .. } => Code::ResizeVmVcpuNotPowerOfTwo,
+            VmError::VcpuOutOfRange { .. } => Code::ResizeVmVcpuOutOfRange,
+            VmError::MemoryNotPowerOfTwo { .. } => Code::ResizeVmMemNotPowerOfTwo,
+            VmError::MemoryOutOfRange { .. } => Code::ResizeVmMemOutOfRange,
+            VmError::StartTimeout { .. }
+            | VmError::ExitDuringStart { .. }
+            | VmError::GuestUnreachable(_)
+            | VmError::Internal(_) => Code::ResizeFailed,
+            _ => return Self::from_vm(error, Code::BadRequest),
+        };
+        Self { code, status: code.status(), ..Self::from_vm(error, Code::BadRequest) }
     }
 
     pub(crate) fn snapshot_not_found(snapshot: &str) -> Self {
@@ -246,6 +335,61 @@ mod tests {
         assert_eq!(body["timeoutMs"], 1500);
         assert_eq!(body["stdout"], "half\u{fffd}");
         assert_eq!(body["stderr"], "");
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_used_says_why() {
+        let id = || "sc-abcdefghij0123456789".parse::<freestyle_store::SnapshotId>().unwrap();
+        let reason = || "torn".to_owned();
+        for (error, code) in [
+            (VmError::SnapshotNotFound(id()), "SNAPSHOT_NOT_FOUND"),
+            (VmError::SnapshotDeleted(id()), "SOURCE_SNAPSHOT_DELETED"),
+            (VmError::SnapshotBuilding(id()), "SOURCE_SNAPSHOT_BUILDING"),
+            (VmError::SnapshotFailed { id: id(), reason: reason() }, "SOURCE_SNAPSHOT_CANCELLED"),
+            (VmError::SnapshotLost { id: id(), reason: reason() }, "SOURCE_SNAPSHOT_LOST"),
+        ] {
+            let body = body(error);
+            assert_eq!(body["code"], code);
+            assert_eq!(body["snapshotId"], id().as_str(), "{code}");
+        }
+        let error = ApiError::from_snapshot(VmError::SnapshotDeleted(id()));
+        assert_eq!(error.code(), Code::SnapshotAlreadyDeleted);
+        let error = ApiError::from_snapshot(VmError::SnapshotNotFound(id()));
+        assert_eq!(error.code(), Code::SnapshotNotFound);
+    }
+
+    #[test]
+    fn a_resize_has_codes_of_its_own() {
+        let refused =
+            |error| serde_json::to_value(ApiError::from_resize(error).into_body()).unwrap();
+        let body = refused(VmError::DiskShrink { current: 20480, requested: 10240 });
+        assert_eq!(body["code"], "RESIZE_VM_ROOTFS_SHRINK_NOT_SUPPORTED");
+        assert_eq!((&body["currentMb"], &body["requestedMb"]), (&20480.into(), &10240.into()));
+        let body = refused(VmError::DiskOutOfRange { got: 614_400, min: 4096, max: 524_288 });
+        assert_eq!(
+            (&body["code"], &body["gotGb"]),
+            (&"ROOTFS_SIZE_TOO_LARGE".into(), &600.0.into())
+        );
+        let body = refused(VmError::MemoryOutOfRange { got: 1, min: 512, max: 65_536 });
+        assert_eq!(
+            (&body["code"], &body["max"]),
+            (&"RESIZE_VM_MEM_OUT_OF_RANGE".into(), &65_536.into())
+        );
+        let body = refused(VmError::ResizeEmpty);
+        assert_eq!(body["code"], "RESIZE_VM_EMPTY_REQUEST");
+        let body = refused(VmError::Internal("open /srv/secret: denied".into()));
+        assert_eq!(body["code"], "RESIZE_FAILED");
+        assert!(!body.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_fork_of_nothing_names_its_parent() {
+        let vm: freestyle_store::VmId = "abcdefghij0123456789".parse().unwrap();
+        let error = ApiError::from_fork(VmError::NotFound(vm.clone()));
+        assert_eq!(error.code(), Code::ForkVmNotFound);
+        assert_eq!(error.into_body().fields["forkVmId"], vm.as_str());
+        let error = ApiError::from_fork(VmError::NotRunning(vm));
+        assert_eq!(error.code(), Code::VmNotRunning);
     }
 
     #[test]

@@ -15,12 +15,14 @@
 //! * Nothing of a request's body is read before its credential was checked: handlers take
 //!   `authenticate::Account` first.
 //! * Nothing is read without a limit on its size and its time.
-//! * A call that may be slow starts its response early: see `long_call`.
+//! * A call that may be slow starts its response early: see `long_call`. A client that does not want
+//!   to wait at all asks for its result later: see `background`.
 //! * An operation that was begun ends, whatever becomes of the client; commands and waits end with
 //!   the client.
 
 mod auth;
 mod authenticate;
+mod background;
 mod body;
 mod error;
 mod long_call;
@@ -45,6 +47,7 @@ use freestyle_store::Store;
 use freestyle_vm::VmService;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::background::Background;
 use crate::body::Bodies;
 use crate::error::{ApiError, Code, excerpt};
 
@@ -66,6 +69,7 @@ struct App {
     vms: VmService,
     store: Store,
     bodies: Arc<Bodies>,
+    background: Background,
 }
 
 impl FromRef<App> for Store {
@@ -74,21 +78,38 @@ impl FromRef<App> for Store {
     }
 }
 
+impl FromRef<App> for Background {
+    fn from_ref(app: &App) -> Self {
+        app.background.clone()
+    }
+}
+
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
     let ApiState { vms, store } = state;
-    let app = App { vms, store, bodies: Arc::new(Bodies::new()) };
+    let app = App {
+        vms,
+        store,
+        bodies: Arc::new(Bodies::new()),
+        background: Background::default(),
+    };
     framed(all_routes()).with_state(app)
 }
 
 fn all_routes() -> Router<App> {
     let (documented, _) = documented_routes().split_for_parts();
-    documented.merge(vms::courtesy_routes()).merge(not_available::routes())
+    documented
+        .merge(background::log_routes())
+        .merge(vms::courtesy_routes())
+        .merge(not_available::routes())
 }
 
 /// The routes and their documentation, which therefore cannot differ.
 fn documented_routes() -> OpenApiRouter<App> {
-    OpenApiRouter::with_openapi(openapi::preamble()).merge(auth::routes()).merge(vms::routes())
+    OpenApiRouter::with_openapi(openapi::preamble())
+        .merge(auth::routes())
+        .merge(background::routes())
+        .merge(vms::routes())
 }
 
 /// What every request meets, whatever the routes.

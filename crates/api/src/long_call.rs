@@ -22,7 +22,7 @@ use tracing::{Instrument, Span};
 
 use crate::error::{ApiError, Code};
 
-const HEADERS_AFTER: Duration = Duration::from_secs(100);
+pub(crate) const HEADERS_AFTER: Duration = Duration::from_secs(100);
 const WHITESPACE_EVERY: Duration = Duration::from_secs(30);
 
 type Call<T> = Pin<Box<dyn Future<Output = Result<T, ApiError>> + Send>>;

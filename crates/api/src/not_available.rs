@@ -3,8 +3,7 @@
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::http::Method;
-use axum::routing::any;
+use axum::routing::{any, post};
 use freestyle_store::Store;
 
 use crate::authenticate::Account;
@@ -12,20 +11,13 @@ use crate::error::{ApiError, Code};
 
 /// Path and the feature it belongs to.
 const TABLE: &[(&str, &str)] = &[
-    ("/auth/v1/background-requests/{request_id}", "background requests"),
-    ("/v1/vms/snapshots/{snapshot_id}", "snapshots"),
     ("/v1/vms/builds/{build_id}", "builds"),
     ("/v1/vms/builds/{build_id}/phases", "builds"),
     ("/v1/vms/{vm_id}/build", "builds"),
-    ("/v1/vms/{vm_id}/fork", "fork"),
-    ("/v1/vms/{vm_id}/optimize", "optimize"),
     ("/v1/vms/{vm_id}/pty", "PTY sessions"),
     ("/v1/vms/{vm_id}/pty/sessions", "PTY sessions"),
     ("/v1/vms/{vm_id}/pty/sessions/{session_id}", "PTY sessions"),
-    ("/v1/vms/{vm_id}/resize", "resize"),
-    ("/v1/vms/{vm_id}/snapshot", "snapshots"),
     ("/v1/vms/{vm_id}/stats/stream", "statistics"),
-    ("/v1/vms/{vm_id}/suspend", "suspend"),
     ("/v1/vms/{vm_id}/systemd/{action}", "systemd services"),
     ("/v1/vms/{vm_id}/systemd/services/{service_id}", "systemd services"),
     ("/v1/vms/{vm_id}/systemd/services/{service_id}/{view}", "systemd services"),
@@ -39,7 +31,7 @@ where
     S: Clone + Send + Sync + 'static,
     Store: FromRef<S>,
 {
-    let mut router = Router::new().route("/v1/vms/snapshots", any(snapshots));
+    let mut router = Router::new().route("/v1/vms/snapshots", post(ensure_snapshot));
     for &(path, feature) in TABLE {
         let handler = async move |_: Account| not_available(Code::BadRequest, feature);
         router = router.route(path, any(handler));
@@ -47,11 +39,9 @@ where
     router
 }
 
-/// The SDK repeats a POST here for ever, like a create, unless it knows the code.
-async fn snapshots(_: Account, method: Method) -> ApiError {
-    let code =
-        if method == Method::POST { Code::CreateSnapshotBadRequest } else { Code::BadRequest };
-    not_available(code, "snapshots")
+/// The SDK repeats this call for ever, like a create, unless it knows the code.
+async fn ensure_snapshot(_: Account) -> ApiError {
+    not_available(Code::CreateSnapshotBadRequest, "building a snapshot from a spec")
 }
 
 fn not_available(code: Code, feature: &str) -> ApiError {

@@ -3,7 +3,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use freestyle_store::VmId;
+use freestyle_store::{ParseIdError, SnapshotId, VmId};
 use percent_encoding::percent_decode_str;
 
 use crate::error::{ApiError, Code, excerpt};
@@ -24,6 +24,33 @@ impl<S: Sync> FromRequestParts<S> for VmPath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let segment = parts.uri.path().split('/').nth(3).unwrap_or_default();
         parse_vm_id(segment).map(Self)
+    }
+}
+
+/// `{snapshot_id}` of `/v1/vms/snapshots/{snapshot_id}`.
+#[derive(Debug)]
+pub(crate) struct SnapshotPath(pub(crate) SnapshotId);
+
+impl<S: Sync> FromRequestParts<S> for SnapshotPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
+        parse_snapshot_id(segment).map(Self)
+    }
+}
+
+/// `{request_id}` of `/auth/v1/background-requests/{request_id}`, as it was sent: whatever is not
+/// the id of a request is unknown.
+#[derive(Debug)]
+pub(crate) struct RequestPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for RequestPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
+        Ok(Self(segment.to_owned()))
     }
 }
 
@@ -52,7 +79,17 @@ fn parse_vm_id(segment: &str) -> Result<VmId, ApiError> {
         MIN_VM_ID_CHARS..VM_ID_CHARS => format!("{text:0<VM_ID_CHARS$}"),
         _ => text,
     };
-    padded.parse().map_err(|error: freestyle_store::ParseIdError| invalid(error.to_string()))
+    padded.parse().map_err(|error: ParseIdError| invalid(error.to_string()))
+}
+
+fn parse_snapshot_id(segment: &str) -> Result<SnapshotId, ApiError> {
+    let invalid = |details: String| {
+        let snapshot = excerpt(segment);
+        let message = format!("{snapshot:?} is not the id of a snapshot: {details}");
+        ApiError::new(Code::InvalidSnapshotId, message)
+    };
+    let text = decode(segment).map_err(|reason| invalid(reason.to_owned()))?;
+    text.parse().map_err(|error: ParseIdError| invalid(error.to_string()))
 }
 
 fn parse_file_path(rest: &str) -> Result<String, ApiError> {
@@ -108,6 +145,16 @@ mod tests {
             assert_eq!(error.code(), Code::InvalidVmId, "{bad}");
             let body = error.into_body();
             assert!(body.fields.contains_key("vmId") && body.fields.contains_key("details"));
+        }
+    }
+
+    #[test]
+    fn snapshot_ids_are_parsed_strictly() {
+        let id = |text| parse_snapshot_id(text).map(String::from);
+        assert_eq!(id("sc-abcdefghij0123456789").unwrap(), "sc-abcdefghij0123456789");
+        assert_eq!(id("s%63-abcdefghij0123456789").unwrap(), "sc-abcdefghij0123456789");
+        for bad in ["", "sc-", "abcdefghij0123456789", "sc-abcdefghij012345678%", "sc-%00", "%2f"] {
+            assert_eq!(id(bad).unwrap_err().code(), Code::InvalidSnapshotId, "{bad}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use axum::extract::{FromRef, Request, State};
+use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::authenticate::Account;
+use crate::background::{self, Background, Progress};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
 use crate::{all_routes, auth, framed, not_available, serve};
@@ -26,11 +28,18 @@ use crate::{all_routes, auth, framed, not_available, serve};
 struct TestState {
     store: Store,
     bodies: std::sync::Arc<Bodies>,
+    background: Background,
 }
 
 impl FromRef<TestState> for Store {
     fn from_ref(state: &TestState) -> Self {
         state.store.clone()
+    }
+}
+
+impl FromRef<TestState> for Background {
+    fn from_ref(state: &TestState) -> Self {
+        state.background.clone()
     }
 }
 
@@ -55,6 +64,26 @@ async fn echo(
     Ok(Json(body.json(Code::CreateVmBadRequest)?))
 }
 
+/// Takes until it was told its result by the peer that its body names, in the background if it is asked to.
+async fn slow(
+    Account(account): Account,
+    State(state): State<TestState>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    const BAD: Code = Code::CreateVmBadRequest;
+    let after = background::answer_after(request.headers(), BAD)?;
+    let body = state.bodies.receive(request, Limits::JSON, BAD).await?;
+    let request: ExecRequest = body.json(BAD)?;
+    let call = async move |progress: Progress| {
+        progress.report("waiting");
+        let mut go = TcpStream::connect(request.command).await.unwrap();
+        let mut answer = String::new();
+        go.read_to_string(&mut answer).await.unwrap();
+        Ok(json!({"id": answer}))
+    };
+    Ok(state.background.answer(&account, after, call).await)
+}
+
 async fn panics(_: Account) -> Json<Value> {
     panic!("on purpose")
 }
@@ -65,12 +94,19 @@ impl Server {
         let store = Store::open(&dir.path().join("metadata")).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;
         let (_, secret) = store.account_scope(&account).create_api_key("test").await.unwrap();
-        let (routes, _) = auth::routes::<TestState>().split_for_parts();
+        let documented = auth::routes::<TestState>().merge(background::routes());
+        let (routes, _) = documented.split_for_parts();
         let routes: Router<TestState> = routes
+            .merge(background::log_routes())
             .merge(not_available::routes())
             .route("/test/echo", post(echo))
-            .route("/test/panic", post(panics));
-        let state = TestState { store: store.clone(), bodies: Bodies::new().into() };
+            .route("/test/panic", post(panics))
+            .route("/test/slow", post(slow));
+        let state = TestState {
+            store: store.clone(),
+            bodies: Bodies::new().into(),
+            background: Background::default(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -189,9 +225,14 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
         ("GET", "/", 404, "NOT_FOUND"),
         ("GET", "/git/v1/repo", 404, "NOT_FOUND"),
         ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
-        ("POST", "/v1/vms/abcdefghij0123456789/suspend", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/abcdefghij0123456789/pty", 400, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/systemd/services/x/logs", 400, "BAD_REQUEST"),
-        ("GET", "/v1/vms/snapshots", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/builds/bld-abcdefghij0123456789", 400, "BAD_REQUEST"),
+        ("GET", "/auth/v1/background-requests/ri-abcdefghij0123456789", 404, "NOT_FOUND"),
+        ("GET", "/auth/v1/background-requests/%", 404, "NOT_FOUND"),
+        ("GET", "/observability/v1/logs?requestId=x", 404, "NOT_FOUND"),
+        ("GET", "/observability/v1/logs", 400, "BAD_REQUEST"),
+        ("GET", "/observability/v1/logs?vmId=x", 400, "BAD_REQUEST"),
         ("POST", "/v1/vms/snapshots", 400, "CREATE_SNAPSHOT_BAD_REQUEST"),
         ("POST", "/test/panic", 500, "INTERNAL_ERROR"),
     ] {
@@ -228,11 +269,55 @@ async fn bodies_are_refused_with_the_code_of_their_family() {
 #[tokio::test]
 async fn the_client_reports_what_the_server_said() {
     let server = Server::start().await;
-    let error = server.client(&server.key).delete_vm("snapshots").await.unwrap_err();
+    let error = server.client(&server.key).delete_vm("builds/x").await.unwrap_err();
     let ClientError::Api(failure) = error else { panic!("{error}") };
-    assert_eq!((failure.status, failure.code.as_str()), (400, "BAD_REQUEST"));
-    assert!(failure.message.contains("snapshots: not available"), "{}", failure.message);
+    assert_eq!((failure.status, failure.code.as_str()), (404, "NOT_FOUND"));
+    assert!(failure.message.contains("DELETE /v1/vms/builds%2Fx"), "{}", failure.message);
     assert_eq!(failure.trace_id.map(|id| id.len()), Some(32));
+}
+
+/// The whole of protocol section 4, as the SDK goes through it.
+#[tokio::test]
+async fn a_call_in_the_background_is_asked_about_until_it_has_a_result() {
+    let server = Server::start().await;
+    let peer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let body = json!({"command": peer.local_addr().unwrap().to_string()}).to_string();
+    let request = format!(
+        "POST /test/slow HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
+         Authorization: Bearer {}\r\nContent-Length: {}\r\n\
+         x-freestyle-background-after-secs: 0\r\n\r\n{body}",
+        server.key,
+        body.len(),
+    );
+    let (status, head, accepted) = server.exchange(request.as_bytes()).await;
+    assert_eq!(status, 202);
+    let id = accepted["requestId"].as_str().unwrap();
+    assert!(head.contains(&format!("x-freestyle-background-request-id: {id}")), "{head}");
+
+    let (mut call, _) = peer.accept().await.unwrap();
+    let (logs, result) = (
+        format!("/observability/v1/logs?requestId={id}"),
+        format!("/auth/v1/background-requests/{id}"),
+    );
+    let (status, _, told) = server.send("GET", &logs, b"").await;
+    assert_eq!((status, &told["logs"][0]["message"]), (200, &json!("waiting")));
+    let (status, _, running) = server.send("GET", &result, b"").await;
+    assert_eq!((status, running), (202, accepted.clone()));
+
+    call.write_all(b"made").await.unwrap();
+    drop(call);
+    let ended = async {
+        loop {
+            let (status, _, body) = server.send("GET", &result, b"").await;
+            if status != 202 {
+                return (status, body);
+            }
+        }
+    };
+    let ended = timeout(Duration::from_secs(10), ended).await.unwrap();
+    assert_eq!(ended, (200, json!({"id": "made"})));
+    let (status, _, again) = server.send("GET", &result, b"").await;
+    assert_eq!((status, again), ended);
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ const NOT_SUPPORTED: &[&str] = &[
 ];
 /// Optional response fields that nothing in this version could fill.
 const NOT_SENT: &[&str] =
-    &["buildId", "createdDeclaratively", "lastNetworkActivity", "metrics", "snapshotId", "userId"];
+    &["buildId", "createdDeclaratively", "metrics", "snapshotId", "templateHash", "userId"];
 /// A header that only allows the server to answer earlier.
 const NOT_READ: &str = "x-freestyle-background-after-secs";
 /// One type serves all layers, and the outermost has a name.

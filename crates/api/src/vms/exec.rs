@@ -22,7 +22,8 @@ const MAX_TIMEOUT_MS: u64 = 86_400_000;
 /// command as one.
 const MAX_COMMAND_BYTES: usize = 128 * 1024 - 1;
 
-/// Runs a command in a shell and answers when it has ended. A stopped VM is started.
+/// Runs a command in a shell and answers when it has ended. A suspended VM is woken, a stopped
+/// one started.
 ///
 /// A call that takes longer than 100 seconds answers status 200 and sends white space until the
 /// body is there; a failure is then the error body with status 200, and that of a command that ran

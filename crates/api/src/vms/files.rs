@@ -1,8 +1,8 @@
 //! Reading and writing files in a guest.
 
-use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
+use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use freestyle_client::wire::{
@@ -16,11 +16,14 @@ use crate::App;
 use crate::authenticate::Account;
 use crate::body::{Limits, MAX_FILE_BYTES};
 use crate::error::{ApiError, Code};
+use crate::long_call;
 use crate::path::{FilePath, VmPath};
 
 const BAD: Code = Code::FilesBadRequest;
 
-/// Reads a file or lists a directory. A stopped VM is started.
+/// Reads a file or lists a directory. A suspended VM is woken, a stopped one started.
+///
+/// A call that takes longer than 100 seconds answers like a create.
 ///
 /// `filepath` is one percent-encoded segment: `%2Fsrv%2Fa` is `/srv/a`.
 #[utoipa::path(
@@ -45,14 +48,19 @@ pub(super) async fn read(
     FilePath(path): FilePath,
     State(app): State<App>,
     headers: HeaderMap,
-) -> Result<Json<ReadFileOrDirResponse>, ApiError> {
+) -> Result<Response, ApiError> {
     let user = linux_user(&headers, BAD)?;
-    let read = app.vms.read_path(&account, &vm, user, &path).await;
-    read.map(|found| Json(encode(found))).map_err(|error| ApiError::from_vm(error, BAD))
+    Ok(long_call::answer(async move {
+        let read = app.vms.read_path(&account, &vm, user, &path).await;
+        read.map(encode).map_err(|error| ApiError::from_vm(error, BAD))
+    })
+    .await)
 }
 
-/// Replaces the content of a file, making it and its folders where they are missing. A stopped VM
-/// is started. At most 64 MiB.
+/// Replaces the content of a file, making it and its folders where they are missing. A suspended VM
+/// is woken, a stopped one started. At most 64 MiB.
+///
+/// A call that takes longer than 100 seconds answers like a create.
 ///
 /// `filepath` is one percent-encoded segment: `%2Fsrv%2Fa` is `/srv/a`.
 #[utoipa::path(
@@ -78,13 +86,17 @@ pub(super) async fn write(
     FilePath(path): FilePath,
     State(app): State<App>,
     request: Request,
-) -> Result<Json<Empty>, ApiError> {
+) -> Result<Response, ApiError> {
     let user = linux_user(request.headers(), BAD)?;
     let body = app.bodies.receive(request, Limits::UPLOAD, BAD).await?;
-    let (request, _permit) = body.json_with_permit(BAD)?;
+    let (request, permit) = body.json_with_permit(BAD)?;
     let content = decode(request)?;
-    let written = app.vms.write_file(&account, &vm, user, &path, content).await;
-    written.map(|()| Json(Empty {})).map_err(|error| ApiError::from_vm(error, BAD))
+    Ok(long_call::answer(async move {
+        let written = app.vms.write_file(&account, &vm, user, &path, content).await;
+        drop(permit);
+        written.map(|()| Empty {}).map_err(|error| ApiError::from_vm(error, BAD))
+    })
+    .await)
 }
 
 fn decode(request: WriteFileRequest) -> Result<Vec<u8>, ApiError> {

@@ -66,6 +66,7 @@ pub(super) async fn get(
         name: vm.name,
         recreate: vm.recreate,
         vm_instance_id: vm.instance_id.map(Into::into),
+        last_network_activity: vm.last_network_activity.map(rfc3339),
         state: encode_state(vm.state),
         cpu_time_seconds: vm.cpu_time.map(|time| time.as_secs_f64()),
     }))
@@ -111,6 +112,7 @@ fn encode_item(vm: VmInfo) -> VmListItem {
         name: vm.name,
         state: encode_state(vm.state),
         created_at: Some(rfc3339(vm.created_at)),
+        last_network_activity: vm.last_network_activity.map(rfc3339),
         cpu_time_seconds: vm.cpu_time.map(|time| time.as_secs_f64()),
         persistence: Some(encode_persistence(vm.persistence)),
         deleted: vm.deleted_at.is_some(),
@@ -144,6 +146,7 @@ mod tests {
             created_at: 1_000,
             deleted_at: None,
             cpu_time: Some(Duration::from_millis(1500)),
+            last_network_activity: Some(2_000),
         };
         let by_state = vec![(VmState::Running, 1), (VmState::Lost, 2)];
         let list = encode_list(VmList { vms: vec![vm], total: 1, by_state });
@@ -155,6 +158,7 @@ mod tests {
                     "name": "build",
                     "state": "running",
                     "createdAt": "1970-01-01T00:00:01.000Z",
+                    "lastNetworkActivity": "1970-01-01T00:00:02.000Z",
                     "cpuTimeSeconds": 1.5,
                     "persistence": {"type": "ephemeral", "deleteEvent": "OnStop"},
                     "deleted": false,

@@ -1,4 +1,4 @@
-//! Starting, stopping, waiting for and deleting a VM.
+//! Starting, stopping, suspending, waiting for and deleting a VM.
 //!
 //! What was begun runs to its end even if the client goes away; only waiting stops with it.
 
@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use freestyle_client::wire::{
     AwaitVmResponse, DeleteVmResponse, ErrorBody, KillVmResponse, StartVmRequest, StartVmResponse,
-    StopVmResponse,
+    StopVmResponse, SuspendVmResponse,
 };
 use freestyle_vm::{StartVm, VmError};
 
@@ -20,7 +20,8 @@ use crate::path::VmPath;
 
 const BAD: Code = Code::BadRequest;
 
-/// Boots a stopped VM and answers when its guest is ready. A running one takes the new settings.
+/// Wakes a suspended VM or boots a stopped one and answers when its guest is ready. A running one
+/// takes the new settings.
 ///
 /// A call that takes longer than 100 seconds answers like a create.
 #[utoipa::path(
@@ -51,7 +52,7 @@ pub(super) async fn start(
     .await)
 }
 
-/// Shuts a VM down and keeps its disk.
+/// Shuts a VM down and keeps its disk. A suspended one gives up its memory.
 #[utoipa::path(
     post,
     path = "/v1/vms/{vm_id}/stop",
@@ -73,6 +74,37 @@ pub(super) async fn stop(
         let instance = app.vms.stop(&account, &vm).await.map_err(failure)?;
         let vm_instance_id = instance.map(String::from).unwrap_or_default();
         Ok(StopVmResponse { vm_id: vm.into(), vm_instance_id })
+    }))
+    .await
+}
+
+/// Saves a VM's memory and ends its process. Whatever needs the guest wakes it: a start, a command,
+/// a file.
+#[utoipa::path(
+    post,
+    path = "/v1/vms/{vm_id}/suspend",
+    operation_id = "suspendVm",
+    tag = "vms",
+    params(("vm_id" = String, Path, description = "The VM")),
+    responses(
+        (status = 200, description = "The run that was suspended", body = SuspendVmResponse),
+        (status = "4XX", description = "Refused", body = ErrorBody),
+        (status = "5XX", description = "Failed", body = ErrorBody),
+    )
+)]
+pub(super) async fn suspend(
+    Account(account): Account,
+    VmPath(vm): VmPath,
+    State(app): State<App>,
+) -> Response {
+    answer(to_completion(async move {
+        let suspended = app.vms.suspend(&account, &vm).await.map_err(failure)?;
+        Ok(SuspendVmResponse {
+            id: suspended.id.into(),
+            // Empty for an ephemeral VM that was deleted instead.
+            vm_instance_id: suspended.instance.map(String::from).unwrap_or_default(),
+            snapshot_layer_id: suspended.snapshot.map(String::from).unwrap_or_default(),
+        })
     }))
     .await
 }
@@ -158,7 +190,7 @@ fn failure(error: VmError) -> ApiError {
     ApiError::from_vm(error, BAD)
 }
 
-fn decode_start(request: StartVmRequest) -> Result<StartVm, ApiError> {
+pub(super) fn decode_start(request: StartVmRequest) -> Result<StartVm, ApiError> {
     let StartVmRequest {
         idle_timeout_seconds,
         ready_signal_timeout_seconds,
