@@ -18,6 +18,7 @@ mod model;
 mod operation;
 mod pool;
 mod service;
+pub mod setup;
 #[cfg(test)]
 mod simulation;
 
