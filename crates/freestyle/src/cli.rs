@@ -14,6 +14,7 @@ Examples:
   freestyle serve                                run the platform on this host
   freestyle doctor                               check that this host can
   freestyle vm create --exec 'uname -a' --delete run one command in a new VM
+  freestyle vm fork ID --count 4                 four VMs that go on from where one is
   freestyle vm list                              see what is there";
 
 /// Linux microVMs for code you did not write, on your own machines.

@@ -79,7 +79,19 @@ fn api_hint(failure: &ApiFailure) -> Option<&'static str> {
         "UNAUTHORIZED_ERROR" => Some(
             "check FREESTYLE_API_KEY; on the server's host, `freestyle admin key create` makes a key",
         ),
-        "VM_NOT_FOUND" => Some("`freestyle vm list` shows the VMs of your account"),
+        "VM_NOT_FOUND" | "FORK_VM_NOT_FOUND" => {
+            Some("`freestyle vm list` shows the VMs of your account")
+        }
+        "VM_NOT_RUNNING" => Some("`freestyle vm start` boots a VM"),
+        "SNAPSHOT_NOT_FOUND"
+        | "SOURCE_SNAPSHOT_DELETED"
+        | "SOURCE_SNAPSHOT_CANCELLED"
+        | "SNAPSHOT_ALREADY_DELETED" => {
+            Some("`freestyle vm snapshot list` shows the snapshots of your account")
+        }
+        "SOURCE_SNAPSHOT_BUILDING" => Some("`freestyle vm snapshot get` says when it is ready"),
+        "SUSPEND_FAILED_VM_RESUMED" => Some("the VM runs on; try again in a moment"),
+        "NO_LOCAL_STORAGE_CAPACITY" => Some("delete VMs or snapshots that are not needed any more"),
         "VM_OPERATION_DENIED_DURING_TRANSACTION" => Some("try again in a moment"),
         "INTERNAL_ERROR" | "DATABASE_ERROR" => Some("the server's log tells more"),
         _ => None,

@@ -116,7 +116,7 @@ fn memory_mib(gb: f64) -> Result<u64, ApiError> {
 /// A fraction of a MiB is rounded up. Whether it would shrink depends on the VM.
 fn disk_mib(gb: f64) -> Result<u64, ApiError> {
     let got = (gb * 1024.0).ceil();
-    if !(got <= MAX_DISK_MIB as f64) {
+    if got > MAX_DISK_MIB as f64 {
         let max = MAX_DISK_MIB / 1024;
         let message = format!("{gb} GB of root filesystem: it has at most {max} GB");
         return Err(ApiError::new(Code::RootfsSizeTooLarge, message).with("gotGb", gb));

@@ -1,0 +1,146 @@
+//! `freestyle vm create`, and `freestyle vm snapshot boot`, which is the same with a snapshot.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use freestyle_client::Client;
+use freestyle_client::wire::{CreateVmRequest, ExecRequest};
+use serde_json::json;
+
+use super::exec::{exit_code, print_output, run_and_print_failure};
+use super::idle::{IdleTimeout, on_the_wire};
+use crate::commands::{print_json, print_line};
+use crate::error::CliError;
+use crate::spinner;
+
+pub(super) const CREATE_HELP: &str = "\
+Examples:
+  freestyle vm create                                   print the new VM's id
+  freestyle vm create --vcpus 2 --memory 4 --apt git    with a size and a package
+  freestyle vm create --snapshot ID                     go on from a snapshot
+  freestyle vm create --exec 'uname -a' --delete        run one command and clean up";
+
+/// Options of `freestyle vm create`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CreateArgs {
+    /// A label; need not be unique
+    #[arg(long, short)]
+    name: Option<String>,
+    /// Snapshot to go on from: its memory, processes and disk
+    #[arg(long, short, value_name = "ID")]
+    snapshot: Option<String>,
+    /// Virtual CPUs: a power of two [default: 4, or the snapshot's]
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u32>,
+    /// Memory in GB: a power of two; 0.5 is 512 MiB [default: 8, or the snapshot's]
+    #[arg(long, value_name = "GB")]
+    memory: Option<f64>,
+    /// Root filesystem in GB [default: 20, or the snapshot's]
+    #[arg(long, value_name = "GB")]
+    disk: Option<f64>,
+    /// Debian packages to install
+    #[arg(long, value_name = "PACKAGE", num_args = 1..)]
+    apt: Vec<String>,
+    /// Seconds without network traffic until the VM is suspended, or never [default: 300]
+    #[arg(long, value_name = "SECONDS")]
+    idle_timeout: Option<IdleTimeout>,
+    #[command(flatten)]
+    then: Then,
+}
+
+/// What to do with the new VM.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Then {
+    /// Run a command when the VM is ready, and exit with its exit code
+    #[arg(long, short, value_name = "COMMAND")]
+    exec: Option<String>,
+    /// Delete the VM after the command
+    #[arg(long, requires = "exec")]
+    delete: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn create(args: CreateArgs, client: &Client) -> Result<ExitCode, CliError> {
+    let CreateArgs { name, snapshot, vcpus, memory, disk, apt, idle_timeout, then } = args;
+    let request = CreateVmRequest {
+        name,
+        snapshot_id: snapshot,
+        vcpu_count: vcpus.map(f64::from),
+        mem_size_gb: memory,
+        rootfs_size_gb: disk,
+        apt_deps: (!apt.is_empty()).then_some(apt),
+        idle_timeout_seconds: on_the_wire(idle_timeout),
+        ..CreateVmRequest::default()
+    };
+    make(&request, then, client).await
+}
+
+/// Creates a VM and does with it what was asked.
+pub(super) async fn make(
+    request: &CreateVmRequest,
+    then: Then,
+    client: &Client,
+) -> Result<ExitCode, CliError> {
+    let Then { exec, delete, json } = then;
+    let vm = spinner::during("Creating a VM", client.create_vm(request)).await?;
+    let Some(command) = exec else {
+        if json {
+            print_json(&vm)?
+        } else {
+            print_line(&vm.id)?
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    if !json {
+        // Standard output is the command's.
+        writeln!(io::stderr(), "VM {}", vm.id)?;
+    }
+    let request = ExecRequest::new(command);
+    let result = run_and_print_failure(client, &vm.id, None, &request).await;
+    if delete {
+        let deleted = spinner::during("Deleting the VM", client.delete_vm(&vm.id)).await;
+        if let Err(error) = deleted {
+            let report = CliError::from(error).report();
+            write!(io::stderr(), "VM {} was not deleted: {report}", vm.id)?;
+        }
+    }
+    let output = result?;
+    if json {
+        let mut answer = json!(vm);
+        answer["exec"] = json!(output);
+        print_json(&answer)?;
+    } else {
+        print_output(&output)?;
+    }
+    exit_code(&output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::parse;
+    use super::super::Command;
+
+    #[test]
+    fn several_packages_follow_one_flag() {
+        let parsed = parse(&["create", "--apt", "git", "make", "--memory", "0.5"]).unwrap();
+        let Command::Create(args) = parsed else { panic!("{parsed:?}") };
+        assert_eq!(args.apt, ["git", "make"]);
+        assert_eq!(args.memory, Some(0.5));
+    }
+
+    #[test]
+    fn a_vm_is_not_deleted_before_it_did_anything() {
+        assert!(parse(&["create", "--delete"]).is_err());
+        assert!(parse(&["create", "--exec", "true", "--delete"]).is_ok());
+    }
+
+    #[test]
+    fn flags_have_the_letters_of_the_npm_cli() {
+        let parsed = parse(&["create", "-n", "a", "-s", "sc-x", "-e", "true"]).unwrap();
+        let Command::Create(args) = parsed else { panic!("{parsed:?}") };
+        assert_eq!((args.name.as_deref(), args.snapshot.as_deref()), (Some("a"), Some("sc-x")));
+        assert_eq!(args.then.exec.as_deref(), Some("true"));
+    }
+}
