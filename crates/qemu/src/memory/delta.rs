@@ -92,15 +92,15 @@ impl Delta {
         self.check_size(size_mib)?;
         let pour = || -> io::Result<()> {
             let guest = Guest::open(pid, size_mib)?;
-            guest::in_parallel(&self.batches(true), |batch| {
+            guest::in_parallel(self.batches(true), |batch| {
                 let mut pages = vec![0; batch.bytes()];
                 self.read_slots(batch.slot, &mut pages)?;
-                guest.write(&pages, batch)
+                guest.write(&pages, &batch)
             })?;
             let zeros = self.batches(false);
             let longest = zeros.iter().map(Batch::bytes).max().unwrap_or(0);
             let zero = vec![0; longest];
-            guest::in_parallel(&zeros, |batch| guest.write(&zero[..batch.bytes()], batch))?;
+            guest::in_parallel(zeros, |batch| guest.write(&zero[..batch.bytes()], &batch))?;
             guest.check_alive()
         };
         let path = &self.path;

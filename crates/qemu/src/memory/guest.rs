@@ -6,14 +6,15 @@ use std::num::NonZero;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::image::NAME;
-use super::sys::{self, MAX_PIECES, Mapping};
+use super::sys::{self, MAX_PIECES};
 use crate::sparse::{CHUNK, PAGE};
 
 /// Pages of guest memory, by number.
@@ -106,12 +107,6 @@ impl Guest {
         Ok(written)
     }
 
-    /// Copies a batch to a file of which page 0 of the batch's slots is at `data`.
-    pub(super) fn read_to_mapping(&self, batch: &Batch, to: &Mapping, data: u64) -> io::Result<()> {
-        let from = self.addresses(&batch.pieces);
-        sys::read_to_mapping(self.pid, &from, to, data + batch.slot * PAGE)
-    }
-
     /// Copies a batch to a buffer of its size.
     pub(super) fn read(&self, batch: &Batch, to: &mut [u8]) -> io::Result<()> {
         sys::read(self.pid, &self.addresses(&batch.pieces), to)
@@ -182,22 +177,23 @@ pub(super) fn batches(all: impl IntoIterator<Item = Pages>) -> Vec<Batch> {
 
 /// Does the work for each item, on several threads if there are several items; ends at the first
 /// error.
-pub(super) fn in_parallel<T: Sync>(
-    items: &[T],
-    work: impl Fn(&T) -> io::Result<()> + Sync,
+pub(super) fn in_parallel<T: Send>(
+    items: Vec<T>,
+    work: impl Fn(T) -> io::Result<()> + Sync,
 ) -> io::Result<()> {
-    let next = AtomicUsize::new(0);
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = cores.min(MAX_THREADS).min(items.len());
+    let items = Mutex::new(items.into_iter());
+    let failed = AtomicBool::new(false);
     let take_turns = || {
-        while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if let Err(error) = work(item) {
-                next.store(items.len(), Ordering::Relaxed);
-                return Err(error);
-            }
+        while !failed.load(Ordering::Relaxed) {
+            // An iterator over what is there is never left half-changed.
+            let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(item) = item else { break };
+            work(item).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = cores.min(MAX_THREADS).min(items.len());
     thread::scope(|scope| {
         // This thread is one of them, so a host that gives no more will do.
         let spawn = |_| thread::Builder::new().spawn_scoped(scope, take_turns).ok();
@@ -290,17 +286,16 @@ mod tests {
 
     #[test]
     fn every_item_is_worked_on_once_and_an_error_is_not_lost() {
-        let done: Vec<AtomicUsize> = (0..100).map(|_| AtomicUsize::new(0)).collect();
-        let count = |item: &AtomicUsize| {
-            item.fetch_add(1, Ordering::Relaxed);
+        let mut done = vec![0; 100];
+        let count = |item: &mut u32| {
+            *item += 1;
             Ok(())
         };
-        in_parallel(&done, count).unwrap();
-        assert!(done.iter().all(|item| item.load(Ordering::Relaxed) == 1));
+        in_parallel(done.iter_mut().collect(), count).unwrap();
+        assert_eq!(done, vec![1; 100]);
 
-        let fail = |item: &u32| if *item == 50 { Err(io::Error::other("no")) } else { Ok(()) };
-        let items: Vec<u32> = (0..100).collect();
-        assert_eq!(in_parallel(&items, fail).unwrap_err().to_string(), "no");
+        let fail = |item| if item == 50 { Err(io::Error::other("no")) } else { Ok(()) };
+        assert_eq!(in_parallel((0..100).collect(), fail).unwrap_err().to_string(), "no");
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub fn merge(lower: &Delta, upper: &Delta, path: &Path) -> Result<Summary, QemuE
     upper.check_size(lower.size_mib())?;
     let merge = || -> io::Result<Summary> {
         let file = Unfinished::create(path)?;
-        let mut writer = Writer::new(&file.file, upper.size_mib());
+        let mut writer = Writer::new(&file.file, upper.size_mib())?;
         let mut below = Rest { runs: lower.runs(), first: None };
         let mut end = 0;
         for run in upper.runs() {
@@ -94,7 +94,7 @@ fn copy(from: &Delta, stretch: Stretch, writer: &mut Writer<'_>) -> io::Result<(
         let count = (buffer.len() as u64 / PAGE).min(pages.end - first);
         let piece = &mut buffer[..(count * PAGE) as usize];
         from.read_slots(slot + (first - pages.start), piece)?;
-        writer.append(first, piece, None)?;
+        writer.append(first, piece)?;
         first += count;
     }
     Ok(())

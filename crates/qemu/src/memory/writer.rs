@@ -1,14 +1,14 @@
 //! Writing a delta: pages come in order, zero ones are left out.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::format::{DATA, Header, Run, encode_index};
-use crate::sparse::{self, PAGE};
+use crate::sparse::{self, CHUNK, PAGE};
 
 /// What a finished delta is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Summary {
 /// A delta that is being written.
 pub(super) struct Writer<'a> {
     file: &'a File,
+    /// Writes behind the data that is there.
+    data: BufWriter<&'a File>,
     size_mib: u64,
     runs: Vec<Run>,
     slots: u64,
@@ -32,26 +34,31 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(file: &'a File, size_mib: u64) -> Self {
-        let data_checksum = Xxh3Default::new();
-        Self { file, size_mib, runs: Vec::new(), slots: 0, pages: 0, data_checksum }
+    /// Begins a delta in a file without content.
+    pub(super) fn new(mut file: &'a File, size_mib: u64) -> io::Result<Self> {
+        file.seek(SeekFrom::Start(DATA))?;
+        Ok(Self {
+            file,
+            data: BufWriter::with_capacity(CHUNK, file),
+            size_mib,
+            runs: Vec::new(),
+            slots: 0,
+            pages: 0,
+            data_checksum: Xxh3Default::new(),
+        })
     }
 
-    /// Appends pages that come after all others. `slot` is where the file has them already: at or
-    /// behind the place where the next data goes.
-    pub(super) fn append(&mut self, first: u64, bytes: &[u8], slot: Option<u64>) -> io::Result<()> {
+    /// Appends pages that come after all others.
+    pub(super) fn append(&mut self, first: u64, bytes: &[u8]) -> io::Result<()> {
         for (offset, data, zero) in sparse::stretches(bytes) {
-            let skipped = offset / PAGE;
+            let start = first + offset / PAGE;
             let count = data.len() as u64 / PAGE;
-            let pages = first + skipped..first + skipped + count;
             if !zero {
-                if slot.is_none_or(|slot| slot + skipped != self.slots) {
-                    self.file.write_all_at(data, DATA + self.slots * PAGE)?;
-                }
+                self.data.write_all(data)?;
                 self.data_checksum.update(data);
                 self.slots += count;
             }
-            self.append_run(pages, !zero);
+            self.append_run(start..start + count, !zero);
         }
         Ok(())
     }
@@ -75,7 +82,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes index and header; the file ends there.
-    pub(super) fn finish(self) -> io::Result<Summary> {
+    pub(super) fn finish(mut self) -> io::Result<Summary> {
+        self.data.flush()?;
         let index = encode_index(&self.runs);
         let header = Header {
             size_mib: self.size_mib,
