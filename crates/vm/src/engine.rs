@@ -4,23 +4,25 @@
 //! can drive it through thousands of failures and crashes without a hypervisor. The real
 //! implementation is [`Host`](crate::host::Host).
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
-use freestyle_store::{Instance, InstanceId, VmId, VmRecord};
+use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
 use crate::error::VmError;
 use crate::model::{Exec, ExecOutput, FileOrDir, LinuxUser};
 
-/// One thing to do on the host for a VM. Every step can be repeated, and each `Make`, `Restore` and
-/// `Boot` is undone by the step that removes what it made, from whatever state it left behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// One thing to do on the host for a VM. Every step can be repeated, and each is undone by the step
+/// that removes what it made, from whatever state it left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// The VM's own writable layer on the base image's.
+    /// The VM's own writable layer on those of the snapshot it is made from.
     MakeDisk,
     /// The instance's network namespace, devices and rules.
     MakeNetwork,
-    /// A paused process that goes on where the base image's snapshot was taken.
+    /// A paused process that goes on where the snapshot was taken: the VM's own if it is suspended,
+    /// else the one it is made from.
     Restore,
     /// A paused process that boots from the VM's disk.
     Boot,
@@ -28,6 +30,23 @@ pub enum Step {
     Warm,
     /// Lets the guest run, tells it who it is and waits for its answer.
     Greet,
+    /// Saves memory, devices and disk as a snapshot; the VM runs, or stays suspended, as before.
+    Snapshot {
+        /// Its identifier.
+        id: SnapshotId,
+        /// Whether it must survive a crash of the host.
+        durable: bool,
+    },
+    /// Saves memory and devices so that the VM can go on later; the guest stays paused.
+    Suspend {
+        /// The identifier of what is saved.
+        id: SnapshotId,
+    },
+    /// Removes what `Snapshot` or `Suspend` left half done, and lets a guest that they paused run.
+    Abandon {
+        /// The identifier given to them.
+        id: SnapshotId,
+    },
     /// Asks the guest to power off and waits for a bounded time. Never fails.
     ShutDown,
     /// Ends the process, if there is one, and waits until it is gone.
@@ -36,6 +55,15 @@ pub enum Step {
     RemoveNetwork,
     /// Removes everything that is kept of the VM.
     RemoveDisk,
+}
+
+/// What a finished snapshot takes on the host's disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotSize {
+    /// The pages that its memory does not share with the snapshot below, and the devices.
+    pub memory: u64,
+    /// The layer of the disk that was frozen for it.
+    pub disk: u64,
 }
 
 /// How a process ended.
@@ -56,7 +84,8 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// Steps of one VM exclude each other even if a caller stops waiting for one: the next waits
     /// until it is over.
-    fn apply(&self, step: Step, vm: &VmRecord) -> impl Future<Output = Result<(), VmError>> + Send;
+    fn apply(&self, step: &Step, vm: &VmRecord)
+    -> impl Future<Output = Result<(), VmError>> + Send;
 
     /// Takes over what runs for `vms` and removes everything else that an earlier server of this
     /// data directory left on the host. Called once, before anything else.
@@ -76,6 +105,23 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Whether the VM's files are there.
     fn has_disk(&self, vm: &VmId) -> impl Future<Output = bool> + Send;
+
+    /// The size of a snapshot that is complete; `None` if it is not there or half done.
+    fn snapshot_size(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> impl Future<Output = Option<SnapshotSize>> + Send;
+
+    /// Bytes that have crossed the instance's network device in either direction; `None` if it has
+    /// none.
+    fn traffic(&self, instance: &InstanceId) -> impl Future<Output = Option<u64>> + Send;
+
+    /// Removes every file that nothing needs any more. `live` is asked after the files were listed
+    /// and answers the snapshots that are wanted; what they and the VMs stand on is kept as well.
+    fn sweep(
+        &self,
+        live: impl Future<Output = Result<HashSet<SnapshotId>, VmError>> + Send,
+    ) -> impl Future<Output = Result<(), VmError>> + Send;
 
     /// Runs a command in the guest.
     fn exec(

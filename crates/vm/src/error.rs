@@ -30,6 +30,61 @@ pub enum VmError {
     /// There is no such snapshot in the account.
     #[error("there is no snapshot {0}")]
     SnapshotNotFound(SnapshotId),
+    /// The snapshot was deleted.
+    #[error("snapshot {0} was deleted")]
+    SnapshotDeleted(SnapshotId),
+    /// The snapshot is still being taken or built.
+    #[error("snapshot {0} is not ready yet; try again when it is")]
+    SnapshotBuilding(SnapshotId),
+    /// The snapshot was never finished.
+    #[error("snapshot {id} was never finished: {reason}")]
+    SnapshotFailed {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Why.
+        reason: String,
+    },
+    /// The snapshot's files are missing or damaged.
+    #[error("snapshot {id} is lost: {reason}")]
+    SnapshotLost {
+        /// The snapshot.
+        id: SnapshotId,
+        /// What is wrong with its files.
+        reason: String,
+    },
+    /// The memory was saved on another kind of machine than this host now offers.
+    #[error(
+        "the saved memory of {what} cannot be restored on this host: {reason}. Its disk is intact: \
+         stop the VM to give up the memory, then start it from its disk"
+    )]
+    MemoryIncompatible {
+        /// The VM or snapshot.
+        what: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The self-test at start found that this host cannot save and restore memory.
+    #[error("this host cannot take memory snapshots: {0}")]
+    MemorySnapshotsUnavailable(String),
+    /// Saving the memory failed; the VM runs on.
+    #[error("VM {vm} could not be suspended and runs on: {reason}")]
+    SuspendFailed {
+        /// The VM.
+        vm: VmId,
+        /// Why.
+        reason: String,
+    },
+    /// A resize that names no size.
+    #[error("give at least one of cpu, memory and storage")]
+    ResizeEmpty,
+    /// A disk only grows.
+    #[error("the root filesystem has {current} MiB and cannot shrink to {requested}")]
+    DiskShrink {
+        /// MiB it has.
+        current: u64,
+        /// As requested, MiB.
+        requested: u64,
+    },
     /// A request that makes no sense, in the user's words.
     #[error("{0}")]
     BadRequest(String),
@@ -130,8 +185,19 @@ pub enum VmError {
     GuestUnreachable(String),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     /// Something on the host failed that is no fault of the caller.
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<StoreError> for VmError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSuchVm(vm) => Self::NotFound(vm),
+            StoreError::NoSuchSnapshot(snapshot) => Self::SnapshotDeleted(snapshot),
+            StoreError::NoFreeSlot => Self::NoCapacity("all of its VM slots are used".to_owned()),
+            other => Self::Store(other),
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! The one task that owns a VM.
 //!
 //! ```text
-//!   create ─► Creating ─────────► Running ◄──────────┐
-//!   pool ───► Creating ─► Ready ─────▲                │ start, or the guest rebooted
-//!                 │         │ claim  │                │
-//!                 │         └────────┘   stop, kill,  │
-//!                 │                      guest ended  │
-//!                 │            Running ─────────► Stopped
-//!                 ▼               │ delete             │ delete
-//!              Deleted ◄──────────┴────────────────────┘
+//!   create ─► Creating ─────────► Running ◄──────────┬──────────────┐
+//!   pool ───► Creating ─► Ready ─────▲ ▲              │ start,       │ start
+//!                 │         │ claim  │ └ snapshot,    │ or the guest │
+//!                 │         └────────┘   fork         │ rebooted     │
+//!                 │                                   │              │
+//!                 │     stop, kill,  Running ────► Stopped           │
+//!                 │     guest ended     │             ▲ stop, kill   │
+//!                 │                     │ suspend     │              │
+//!                 │                     └───────► Suspended ─────────┘
+//!                 ▼                                   │ delete, from every state
+//!              Deleted ◄──────────────────────────────┘
 //!         (a failed create; an ephemeral VM that stopped)
 //! ```
 //!
@@ -18,7 +21,10 @@
 
 use std::sync::Arc;
 
-use freestyle_store::{OperationId, StoreError, VmId, VmPhase, VmRecord};
+use freestyle_store::{
+    NewSnapshot, OperationId, SnapshotEnd, SnapshotId, SnapshotPersistence, SnapshotPurpose,
+    StoreError, VmId, VmPhase, VmRecord,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Exit, Step};
@@ -57,15 +63,18 @@ struct Request {
 enum Work {
     /// To begin an operation and carry it out.
     Begin(Operation),
+    /// To finish what an earlier server left, and to greet the guest if there is one.
+    Adopt,
     /// To carry out an operation that the caller has begun in the store; `vm` is as it then was.
     CarryOut { vm: Box<VmRecord>, begun: Begun, packages: Vec<AptPackage> },
 }
 
 impl Work {
-    fn operation(&self) -> Operation {
+    fn operation(&self) -> Option<&Operation> {
         match self {
-            Self::Begin(operation) => *operation,
-            Self::CarryOut { begun, .. } => begun.operation,
+            Self::Begin(operation) => Some(operation),
+            Self::CarryOut { begun, .. } => Some(&begun.operation),
+            Self::Adopt => None,
         }
     }
 }
@@ -85,6 +94,11 @@ impl Handle {
         self.request(Work::Begin(operation)).await
     }
 
+    /// Takes the VM over from an earlier server and answers it as it then is.
+    pub(crate) async fn adopt(&self) -> Result<VmRecord, VmError> {
+        self.request(Work::Adopt).await
+    }
+
     /// As [`Handle::run`], for an operation that is in the store already. Once the guest answers,
     /// the packages are installed.
     pub(crate) async fn run_begun(
@@ -98,7 +112,8 @@ impl Handle {
 
     async fn request(&self, work: Work) -> Result<VmRecord, VmError> {
         let (reply, answer) = oneshot::channel();
-        let queue = if work.operation().is_urgent() { &self.urgent } else { &self.requests };
+        let is_urgent = work.operation().is_some_and(Operation::is_urgent);
+        let queue = if is_urgent { &self.urgent } else { &self.requests };
         match queue.try_send(Request { work, reply }) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -257,7 +272,8 @@ impl<E: Engine> Machine<E> {
     /// Does what was asked. In software emulation a kernel panics in about one boot of thirty, always
     /// elsewhere: a boot that died is tried once more.
     async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
-        let boots = matches!(work, Work::Begin(Operation::Start));
+        let boots =
+            matches!(work, Work::Begin(Operation::Start)) && self.record.phase == VmPhase::Stopped;
         match self.serve_once(work).await {
             Err(VmError::ExitDuringStart { reason }) if boots && !self.is_over() => {
                 tracing::warn!(vm = %self.record.id, reason, "a boot died; trying once more");
@@ -269,17 +285,21 @@ impl<E: Engine> Machine<E> {
 
     async fn serve_once(&mut self, work: Work) -> Result<VmRecord, VmError> {
         self.in_trouble = false;
+        let resized = matches!(&self.unfinished, Some(begun) if matches!(begun.operation, Operation::Resize(_)));
         self.finish_unfinished().await?;
         if self.is_over() {
             return Err(VmError::NotFound(self.record.id.clone()));
         }
         let (begun, packages) = match work {
+            // It ran before the resize that was cut off.
+            Work::Adopt if resized => (self.begin(Operation::Start).await?, Vec::new()),
+            Work::Adopt => return self.adopt().await,
             Work::CarryOut { vm, begun, packages } => {
                 self.record = *vm;
                 (begun, packages)
             }
             Work::Begin(operation) => {
-                if let Some(answer) = self.nothing_to_do(operation).await {
+                if let Some(answer) = self.nothing_to_do(&operation).await {
                     return answer;
                 }
                 if operation == Operation::Start && self.record.instance.is_some() {
@@ -295,7 +315,7 @@ impl<E: Engine> Machine<E> {
         self.status.send_replace(Status {
             busy: Some(Busy {
                 id: begun.id.clone(),
-                operation: begun.operation,
+                operation: begun.operation.clone(),
                 builds: !packages.is_empty(),
             }),
         });
@@ -304,15 +324,35 @@ impl<E: Engine> Machine<E> {
         result.map(|()| self.record.clone())
     }
 
-    /// The answer to an operation that finds the VM where it would take it.
-    async fn nothing_to_do(&mut self, operation: Operation) -> Option<Result<VmRecord, VmError>> {
+    /// Finds out what has become of a VM while the server was down.
+    async fn adopt(&mut self) -> Result<VmRecord, VmError> {
+        let Some(instance) = self.record.instance.clone() else { return Ok(self.record.clone()) };
+        if !self.shared.engine.is_alive(&instance.id) {
+            self.end_run(Outcome::without_process(&self.record), "ended with its host").await?;
+            return Ok(self.record.clone());
+        }
+        self.build_or_yield(&Operation::Start, &[Step::Greet], &[]).await?;
+        Ok(self.record.clone())
+    }
+
+    /// The answer to an operation that finds the VM where it would take it, or where it cannot.
+    async fn nothing_to_do(&mut self, operation: &Operation) -> Option<Result<VmRecord, VmError>> {
         let engine = &self.shared.engine;
-        let done = match (operation, &self.record.instance) {
-            (Operation::Stop | Operation::Kill, None) => Ok(()),
-            (Operation::Discard, _) if self.record.account_id.is_some() => Ok(()),
-            (Operation::Start, Some(instance)) if engine.is_up(&instance.id) => Ok(()),
-            (Operation::Start, Some(instance)) if engine.is_alive(&instance.id) => {
-                // It has not answered this server yet.
+        let instance = self.record.instance.as_ref().map(|instance| &instance.id);
+        let is_alive = instance.is_some_and(|instance| engine.is_alive(instance));
+        let is_suspended = self.record.phase == VmPhase::Suspended;
+        let done = match operation {
+            Operation::Stop | Operation::Kill if instance.is_none() && !is_suspended => Ok(()),
+            Operation::Discard if self.record.account_id.is_some() => Ok(()),
+            Operation::Suspend(_) if is_suspended => Ok(()),
+            Operation::Snapshot(_) | Operation::Fork(_) | Operation::Suspend(_)
+                if !is_alive && !is_suspended =>
+            {
+                Err(VmError::NotRunning(self.record.id.clone()))
+            }
+            Operation::Start if instance.is_some_and(|instance| engine.is_up(instance)) => Ok(()),
+            // It has not answered this server yet.
+            Operation::Start if is_alive => {
                 self.build_or_yield(operation, &[Step::Greet], &[]).await
             }
             _ => return None,
@@ -322,9 +362,16 @@ impl<E: Engine> Machine<E> {
 
     async fn begin(&mut self, operation: Operation) -> Result<Begun, VmError> {
         let (system, id) = (self.shared.store.system(), &self.record.id);
-        let begun = match operation {
-            Operation::Start => system.begin_operation_with_instance(id, operation.as_str()).await,
-            _ => system.begin_operation(id, operation.as_str()).await,
+        let kind = operation.to_string();
+        if let (Operation::Suspend(snapshot), Some(account)) = (&operation, &self.record.account_id)
+        {
+            let new = snapshot_of(&self.record, snapshot.clone(), SnapshotPurpose::Suspend);
+            self.shared.store.account_scope(account).insert_snapshot(&new).await?;
+        }
+        let begun = if operation.needs_instance() {
+            system.begin_operation_with_instance(id, &kind).await
+        } else {
+            system.begin_operation(id, &kind).await
         };
         let (record, row) = begun.map_err(|error| {
             if matches!(error, StoreError::NoSuchVm(_)) {
@@ -338,28 +385,35 @@ impl<E: Engine> Machine<E> {
     }
 
     async fn carry_out(&mut self, begun: Begun, packages: &[AptPackage]) -> Result<(), VmError> {
-        let operation = begun.operation;
-        let done = self.build_or_yield(operation, operation.steps(), packages).await;
-        let outcome = match &done {
-            Ok(()) => operation.success(&self.record),
-            Err(error) => {
-                tracing::warn!(vm = %self.record.id, ?operation, %error, "undoing");
-                operation.failure(&self.record)
+        let operation = begun.operation.clone();
+        let done = self.build_or_yield(&operation, &operation.steps(&self.record), packages).await;
+        let Err(error) = done else {
+            if let Operation::Resize(to) = &operation {
+                let resized = self.shared.store.system().set_sizing(&self.record.id, *to).await;
+                if let Err(error) = resized {
+                    self.unfinished = Some(begun);
+                    return Err(self.store_error(error));
+                }
             }
+            if let Operation::Suspend(id) = &operation
+                && let Some(size) = self.shared.engine.snapshot_size(id).await
+            {
+                let end = SnapshotEnd::Ready { memory_bytes: size.memory, disk_bytes: size.disk };
+                // How large it is may stay unknown.
+                let _ = self.shared.store.system().finish_snapshot(id, end).await;
+            }
+            let outcome = operation.success(&self.record);
+            return self.settle(begun, outcome, operation.ending()).await;
         };
-        let how = match operation {
-            Operation::Stop => "stopped",
-            Operation::Kill => "killed",
-            _ => "ended",
-        };
-        self.settle(begun, outcome, how).await?;
-        done
+        tracing::warn!(vm = %self.record.id, %operation, %error, "undoing");
+        self.undo(begun).await?;
+        Err(error)
     }
 
     /// Does the steps, or gives up when a request comes that ends the VM.
     async fn build_or_yield(
         &mut self,
-        operation: Operation,
+        operation: &Operation,
         steps: &[Step],
         packages: &[AptPackage],
     ) -> Result<(), VmError> {
@@ -370,7 +424,8 @@ impl<E: Engine> Machine<E> {
             tokio::select! {
                 built = &mut build => return built,
                 Some(request) = urgent.recv(), if next.is_none() => {
-                    let gives_up = operation.yields_to(request.work.operation());
+                    let next_operation = request.work.operation();
+                    let gives_up = next_operation.is_some_and(|next| operation.yields_to(next));
                     *next = Some(request);
                     if gives_up {
                         return Err(VmError::Interrupted(record.id.clone()));
@@ -380,35 +435,71 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Takes the VM to `outcome` and records it together with the operation's end.
-    async fn settle(&mut self, begun: Begun, outcome: Outcome, how: &str) -> Result<(), VmError> {
-        for step in outcome.steps() {
-            if self.record.instance.is_none() && *step != Step::RemoveDisk {
-                continue;
-            }
-            if let Err(error) = self.shared.engine.apply(*step, &self.record).await {
+    /// Takes an operation that failed, or that an earlier server did not finish, to its end.
+    async fn undo(&mut self, begun: Begun) -> Result<(), VmError> {
+        let engine = &self.shared.engine;
+        let instance = self.record.instance.as_ref().map(|instance| &instance.id);
+        let is_alive = instance.is_some_and(|instance| engine.is_alive(instance));
+        let is_saved = match &begun.operation {
+            Operation::Suspend(id) => engine.snapshot_size(id).await.is_some(),
+            _ => false,
+        };
+        let outcome = begun.operation.failure(&self.record, is_alive, is_saved);
+        if let Some(id) = begun.operation.snapshot()
+            && outcome != Outcome::Suspended(id.clone())
+        {
+            let abandoned = self.abandon(&begun.operation, id).await;
+            if let Err(error) = abandoned {
                 self.unfinished = Some(begun);
                 return Err(error);
             }
         }
-        let system = self.shared.store.system();
-        match system.finish_operation(&begun.id, outcome.settled(how)).await {
+        self.settle(begun, outcome, "ended").await
+    }
+
+    async fn abandon(&self, operation: &Operation, id: &SnapshotId) -> Result<(), VmError> {
+        let step = Step::Abandon { id: id.clone() };
+        self.shared.engine.apply(&step, &self.record).await?;
+        if matches!(operation, Operation::Suspend(_)) {
+            self.shared.store.system().finish_snapshot(id, SnapshotEnd::Deleted).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the VM to `outcome` and records it together with the operation's end.
+    async fn settle(&mut self, begun: Begun, outcome: Outcome, how: &str) -> Result<(), VmError> {
+        match self.settle_steps(&begun, &outcome, how).await {
             Ok(record) => {
                 self.record = record;
                 Ok(())
             }
             Err(error) => {
                 self.unfinished = Some(begun);
-                Err(self.store_error(error))
+                Err(error)
             }
         }
     }
 
+    async fn settle_steps(
+        &self,
+        begun: &Begun,
+        outcome: &Outcome,
+        how: &str,
+    ) -> Result<VmRecord, VmError> {
+        for step in outcome.steps() {
+            if self.record.instance.is_some() || *step == Step::RemoveDisk {
+                self.shared.engine.apply(step, &self.record).await?;
+            }
+        }
+        let system = self.shared.store.system();
+        let finished = system.finish_operation(&begun.id, outcome.settled(how)).await;
+        finished.map_err(|error| self.store_error(error))
+    }
+
     async fn finish_unfinished(&mut self) -> Result<(), VmError> {
         let Some(begun) = self.unfinished.take() else { return Ok(()) };
-        let (operation, outcome) = (begun.operation, begun.operation.failure(&self.record));
-        tracing::info!(vm = %self.record.id, ?operation, ?outcome, "finishing an operation");
-        self.settle(begun, outcome, "ended").await
+        tracing::info!(vm = %self.record.id, operation = %begun.operation, "finishing");
+        self.undo(begun).await
     }
 
     fn store_error(&self, error: StoreError) -> VmError {
@@ -416,12 +507,24 @@ impl<E: Engine> Machine<E> {
             StoreError::OperationInProgress(operation) => {
                 VmError::Busy { vm: self.record.id.clone(), operation }
             }
-            StoreError::NoSuchVm(vm) => VmError::NotFound(vm),
-            StoreError::NoFreeSlot => {
-                VmError::NoCapacity("all of its VM slots are used".to_owned())
-            }
-            other => VmError::Store(other),
+            other => other.into(),
         }
+    }
+}
+
+/// The row of a snapshot that is about to be taken of this VM.
+pub(crate) fn snapshot_of(vm: &VmRecord, id: SnapshotId, purpose: SnapshotPurpose) -> NewSnapshot {
+    NewSnapshot {
+        id,
+        purpose,
+        vm_id: Some(vm.id.clone()),
+        instance_id: vm.instance.as_ref().map(|instance| instance.id.clone()),
+        name: None,
+        persistence: SnapshotPersistence::Persistent,
+        sizing: vm.sizing,
+        image: vm.image.clone(),
+        content: None,
+        build_id: None,
     }
 }
 
@@ -433,7 +536,7 @@ async fn build<E: Engine>(
     packages: &[AptPackage],
 ) -> Result<(), VmError> {
     for step in steps {
-        engine.apply(*step, record).await?;
+        engine.apply(step, record).await?;
     }
     if packages.is_empty() {
         return Ok(());

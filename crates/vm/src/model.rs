@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use freestyle_store::{InstanceId, VmId};
-pub use freestyle_store::{Persistence, Sizing};
+use freestyle_store::{BuildId, InstanceId, SnapshotId, VmId};
+pub use freestyle_store::{DeleteEvent, Persistence, Sizing, SnapshotPersistence, SnapshotState};
 
 use crate::error::VmError;
 
@@ -23,17 +23,29 @@ pub const DEFAULT_SIZING: Sizing = Sizing { vcpus: 4, memory_mib: 8 * 1024, disk
 /// Seconds without network traffic until a VM may be suspended, where the request names none.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Checks sizes a user asked for; absent ones are the defaults.
-pub fn sizing(
-    vcpus: Option<u32>,
-    memory_mib: Option<u64>,
-    disk_mib: Option<u64>,
-) -> Result<Sizing, VmError> {
-    let sizing = Sizing {
-        vcpus: vcpus.unwrap_or(DEFAULT_SIZING.vcpus),
-        memory_mib: memory_mib.unwrap_or(DEFAULT_SIZING.memory_mib),
-        disk_mib: disk_mib.unwrap_or(DEFAULT_SIZING.disk_mib),
-    };
+/// CPU, memory and disk as a user asks for them; what is absent is for the call to say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Virtual CPUs.
+    pub vcpus: Option<u32>,
+    /// Guest memory in MiB.
+    pub memory_mib: Option<u64>,
+    /// Root filesystem in MiB.
+    pub disk_mib: Option<u64>,
+}
+
+impl Sizes {
+    /// Fills what is absent from `otherwise` and checks what comes out.
+    pub fn or(self, otherwise: Sizing) -> Result<Sizing, VmError> {
+        check(Sizing {
+            vcpus: self.vcpus.unwrap_or(otherwise.vcpus),
+            memory_mib: self.memory_mib.unwrap_or(otherwise.memory_mib),
+            disk_mib: self.disk_mib.unwrap_or(otherwise.disk_mib),
+        })
+    }
+}
+
+fn check(sizing: Sizing) -> Result<Sizing, VmError> {
     if !(1..=MAX_VCPUS).contains(&sizing.vcpus) {
         return Err(VmError::VcpuOutOfRange { got: sizing.vcpus, max: MAX_VCPUS });
     }
@@ -65,8 +77,8 @@ pub fn sizing(
 pub struct CreateVm {
     /// A label for people; not unique.
     pub name: Option<String>,
-    /// CPU, memory and disk; see [`sizing`].
-    pub sizing: Sizing,
+    /// CPU, memory and disk. What is absent is [`DEFAULT_SIZING`]'s, or the snapshot's.
+    pub sizes: Sizes,
     /// What happens to the VM when it stops or space runs out.
     pub persistence: Persistence,
     /// Time without network traffic until the VM may be suspended; `None` is never.
@@ -75,6 +87,9 @@ pub struct CreateVm {
     pub activity_threshold_bytes: Option<u64>,
     /// Echoed to the client; see protocol section 6.2.
     pub recreate: bool,
+    /// The snapshot it goes on from; the base image's where absent. The VM then has the snapshot's
+    /// CPU and memory, and at least its disk.
+    pub snapshot: Option<SnapshotId>,
     /// Debian packages to install before the VM is handed over.
     pub apt_packages: Vec<AptPackage>,
 }
@@ -83,11 +98,12 @@ impl Default for CreateVm {
     fn default() -> Self {
         Self {
             name: None,
-            sizing: DEFAULT_SIZING,
+            sizes: Sizes::default(),
             persistence: Persistence::Persistent,
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
             activity_threshold_bytes: None,
             recreate: false,
+            snapshot: None,
             apt_packages: Vec::new(),
         }
     }
@@ -158,6 +174,8 @@ pub struct VmInfo {
     pub deleted_at: Option<i64>,
     /// CPU time the current process has used.
     pub cpu_time: Option<Duration>,
+    /// Unix milliseconds when traffic of its network was last seen, in this server's life.
+    pub last_network_activity: Option<i64>,
 }
 
 /// Which VMs to list.
@@ -229,6 +247,59 @@ pub struct Exec {
     /// The whole process group is killed after this; no limit where absent.
     pub timeout: Option<Duration>,
 }
+
+/// A snapshot to take of a VM.
+#[derive(Debug, Clone)]
+pub struct TakeSnapshot {
+    /// A label for people; not unique.
+    pub name: Option<String>,
+    /// What happens to it when space runs out.
+    pub persistence: SnapshotPersistence,
+}
+
+/// A snapshot as its owner sees it.
+#[derive(Debug, Clone)]
+pub struct SnapshotInfo {
+    /// Identifier.
+    pub id: SnapshotId,
+    /// A label for people.
+    pub name: Option<String>,
+    /// Where it is in its life.
+    pub state: SnapshotState,
+    /// Why it failed or is lost.
+    pub failure: Option<String>,
+    /// The VM it was taken of; it may be gone.
+    pub source_vm: Option<VmId>,
+    /// The run of that VM.
+    pub source_instance: Option<InstanceId>,
+    /// CPU, memory and disk of the VMs made from it.
+    pub sizing: Sizing,
+    /// What happens when space runs out.
+    pub persistence: SnapshotPersistence,
+    /// The build that made it, if one did.
+    pub build: Option<BuildId>,
+    /// Bytes its memory and its disk layer take, once it is ready. Shared layers below are not
+    /// counted.
+    pub bytes: Option<u64>,
+    /// Unix milliseconds.
+    pub created_at: i64,
+    /// Unix milliseconds of its deletion.
+    pub deleted_at: Option<i64>,
+}
+
+/// What a suspended VM stands on.
+#[derive(Debug, Clone)]
+pub struct SuspendedVm {
+    /// The VM.
+    pub id: VmId,
+    /// The run that was suspended.
+    pub instance: Option<InstanceId>,
+    /// Its saved memory.
+    pub snapshot: Option<SnapshotId>,
+}
+
+/// Most children of one fork.
+pub const MAX_FORKS: u32 = 128;
 
 /// What a command printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

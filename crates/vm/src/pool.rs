@@ -65,8 +65,9 @@ pub(crate) async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), 
         id: VmId::random(),
         sizing: DEFAULT_SIZING,
         image: shared.engine.image().to_owned(),
+        origin: None,
     };
-    let (record, row) = shared.store.system().insert_pool_vm(&vm, operation.as_str()).await?;
+    let (record, row) = shared.store.system().insert_pool_vm(&vm, &operation.to_string()).await?;
     let begun = Begun { id: row.id, operation };
     shared.machine(&record)?.run_begun(record, begun, Vec::new()).await.map(drop)
 }

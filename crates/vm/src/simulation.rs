@@ -2,19 +2,19 @@
 //! step, processes that die and servers that crash, and after each crash the question whether what
 //! is recorded, what is on the host and what callers were told still agree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use freestyle_store::{
-    AccountId, DeleteEvent, Instance, InstanceId, Store, VmId, VmPhase, VmRecord,
+    AccountId, Instance, InstanceId, SnapshotId, Store, VmId, VmPhase, VmRecord,
 };
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::engine::{Engine, Exit, Step};
+use crate::engine::{Engine, Exit, SnapshotSize, Step};
 use crate::error::VmError;
 use crate::model::*;
 use crate::operation::Operation;
@@ -43,6 +43,10 @@ struct World {
     networks: BTreeSet<InstanceId>,
     /// Whether the guest was greeted by the server that now runs.
     processes: BTreeMap<InstanceId, bool>,
+    /// Processes whose guest stands still.
+    paused: BTreeSet<InstanceId>,
+    /// Complete snapshots.
+    snapshots: BTreeSet<SnapshotId>,
     /// Every instance that ever had a process.
     begun: BTreeSet<InstanceId>,
     /// How often a server was told that an instance's process is not there.
@@ -79,7 +83,7 @@ impl Engine for SimulatedHost {
         "simulated"
     }
 
-    async fn apply(&self, step: Step, vm: &VmRecord) -> Result<(), VmError> {
+    async fn apply(&self, step: &Step, vm: &VmRecord) -> Result<(), VmError> {
         let (pauses, fails_before, fails_after) = self.change(|world| {
             let failures = world.failures;
             let random = &mut world.random;
@@ -92,18 +96,29 @@ impl Engine for SimulatedHost {
         if fails_before {
             return failure();
         }
-        if step == Step::Greet && self.world.lock().unwrap().silent {
+        if *step == Step::Greet && self.world.lock().unwrap().silent {
             self.greeting.notify_one();
             std::future::pending::<()>().await;
         }
         let instance = || vm.instance.as_ref().expect("a step that has one").id.clone();
         let done = self.change(|world| {
             match step {
-                Step::MakeDisk => drop(world.disks.insert(vm.id.clone())),
+                Step::MakeDisk => {
+                    if let Some(origin) = &vm.origin {
+                        assert!(
+                            world.snapshots.contains(origin),
+                            "made from a snapshot that is gone"
+                        );
+                    }
+                    world.disks.insert(vm.id.clone());
+                }
                 Step::MakeNetwork => drop(world.networks.insert(instance())),
                 Step::Restore | Step::Boot => {
                     assert!(world.disks.contains(&vm.id), "a process without a disk");
                     assert!(world.networks.contains(&instance()), "a process without a network");
+                    if let (Step::Restore, Some(memory)) = (step, &vm.suspended) {
+                        assert!(world.snapshots.contains(memory), "a memory that is gone");
+                    }
                     if !world.processes.contains_key(&instance()) {
                         assert!(world.begun.insert(instance()), "a run that ended was begun again");
                         world.processes.insert(instance(), false);
@@ -115,7 +130,29 @@ impl Engine for SimulatedHost {
                         return Err(VmError::NotRunning(vm.id.clone()));
                     };
                     *up = true;
+                    world.paused.remove(&instance());
                     world.claimed += usize::from(world.warm.remove(&instance()));
+                }
+                Step::Snapshot { id, .. } => {
+                    let runs = vm.instance.as_ref();
+                    let runs = runs.is_some_and(|run| world.processes.contains_key(&run.id));
+                    if !runs && vm.suspended.is_none() {
+                        return Err(VmError::NotRunning(vm.id.clone()));
+                    }
+                    world.snapshots.insert(id.clone());
+                }
+                Step::Suspend { id } => {
+                    if !world.processes.contains_key(&instance()) {
+                        return Err(VmError::NotRunning(vm.id.clone()));
+                    }
+                    world.paused.insert(instance());
+                    world.snapshots.insert(id.clone());
+                }
+                Step::Abandon { id } => {
+                    world.snapshots.remove(id);
+                    if let Some(run) = &vm.instance {
+                        world.paused.remove(&run.id);
+                    }
                 }
                 Step::ShutDown | Step::EndProcess => drop(world.processes.remove(&instance())),
                 Step::RemoveNetwork => {
@@ -175,6 +212,28 @@ impl Engine for SimulatedHost {
         self.world.lock().unwrap().disks.contains(vm)
     }
 
+    async fn snapshot_size(&self, snapshot: &SnapshotId) -> Option<SnapshotSize> {
+        let world = self.world.lock().unwrap();
+        world.snapshots.contains(snapshot).then_some(SnapshotSize { memory: 1, disk: 1 })
+    }
+
+    async fn traffic(&self, instance: &InstanceId) -> Option<u64> {
+        self.is_up(instance).then_some(0)
+    }
+
+    async fn sweep(
+        &self,
+        live: impl Future<Output = Result<HashSet<SnapshotId>, VmError>> + Send,
+    ) -> Result<(), VmError> {
+        let listed = self.world.lock().unwrap().snapshots.clone();
+        tokio::task::yield_now().await;
+        let live = live.await?;
+        self.change(|world| {
+            world.snapshots.retain(|id| live.contains(id) || !listed.contains(id));
+        });
+        Ok(())
+    }
+
     async fn exec(&self, instance: &Instance, _: Exec) -> Result<ExecOutput, VmError> {
         if self.is_up(&instance.id) {
             Ok(ExecOutput { stdout: Vec::new(), stderr: Vec::new(), status: 0 })
@@ -209,6 +268,8 @@ struct Told {
     created: BTreeSet<VmId>,
     may_be_gone: BTreeSet<VmId>,
     deleted: BTreeSet<VmId>,
+    snapshots: BTreeSet<SnapshotId>,
+    snapshots_deleted: BTreeSet<SnapshotId>,
 }
 
 struct Run {
@@ -233,6 +294,8 @@ impl Run {
             disks: BTreeSet::new(),
             networks: BTreeSet::new(),
             processes: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            snapshots: BTreeSet::new(),
             begun: BTreeSet::new(),
             exits: BTreeMap::new(),
             warm: BTreeSet::new(),
@@ -271,7 +334,7 @@ impl Run {
     /// One client: random calls on random VMs.
     async fn client(self: Arc<Self>, service: Service<SimulatedHost>, calls: usize) {
         for _ in 0..calls {
-            let choice = self.random(16);
+            let choice = self.random(26);
             if choice < 4 {
                 let ephemeral = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
                 let persistence = if choice == 0 { ephemeral } else { Persistence::Persistent };
@@ -305,11 +368,72 @@ impl Run {
                     let foreign = service.delete(&self.stranger, vm).await;
                     assert!(matches!(foreign, Err(VmError::NotFound(_))), "{foreign:?}");
                 }
+                13..=14 => drop(service.suspend(account, vm).await),
+                15..=16 => self.take_snapshot(&service, vm).await,
+                17 => self.use_snapshot(&service).await,
+                18 => self.delete_snapshot(&service).await,
+                19..=20 => self.fork(&service, vm).await,
+                21 => {
+                    let sizes = Sizes { vcpus: Some(1 << self.random(4)), ..Sizes::default() };
+                    let _ = service.resize(account, vm, sizes).await;
+                }
+                22 => drop(service.shared().sweep().await),
                 _ => {
                     let exec = Exec { command: "true".to_owned(), user: None, timeout: None };
                     let _ = service.exec(account, vm, exec).await;
                 }
             }
+        }
+    }
+
+    async fn take_snapshot(&self, service: &Service<SimulatedHost>, vm: &VmId) {
+        let request = TakeSnapshot { name: None, persistence: SnapshotPersistence::Persistent };
+        if let Ok(taken) = service.snapshot(&self.account, vm, request).await {
+            assert_eq!(taken.state, SnapshotState::Ready);
+            self.told.lock().unwrap().snapshots.insert(taken.id);
+        }
+    }
+
+    fn known_snapshot(&self) -> Option<SnapshotId> {
+        let known: Vec<_> = self.told.lock().unwrap().snapshots.iter().cloned().collect();
+        known.get(self.random(known.len().max(1) as u64) as usize).cloned()
+    }
+
+    async fn use_snapshot(&self, service: &Service<SimulatedHost>) {
+        let Some(snapshot) = self.known_snapshot() else { return };
+        let foreign = service.snapshot_info(&self.stranger, &snapshot).await;
+        assert!(matches!(foreign, Err(VmError::SnapshotNotFound(_))), "{foreign:?}");
+        let request = CreateVm { snapshot: Some(snapshot), ..CreateVm::default() };
+        if let Ok(vm) = service.create(&self.account, request).await {
+            self.told.lock().unwrap().created.insert(vm.id);
+        }
+    }
+
+    async fn delete_snapshot(&self, service: &Service<SimulatedHost>) {
+        let Some(snapshot) = self.known_snapshot() else { return };
+        let mut gone = service.delete_snapshot(&self.account, &snapshot).await.is_ok();
+        // Another client may have been first, or a server that crashed before it answered.
+        gone |= matches!(
+            service.snapshot_info(&self.account, &snapshot).await,
+            Ok(info) if info.deleted_at.is_some()
+        );
+        let mut told = self.told.lock().unwrap();
+        if gone {
+            told.snapshots_deleted.insert(snapshot.clone());
+        }
+        told.snapshots.remove(&snapshot);
+    }
+
+    async fn fork(&self, service: &Service<SimulatedHost>, vm: &VmId) {
+        let count = 1 + self.random(3) as u32;
+        let Ok(children) = service.fork(&self.account, vm, count).await else { return };
+        assert_eq!(children.len(), count as usize);
+        let mut told = self.told.lock().unwrap();
+        for child in children {
+            if matches!(child.persistence, Persistence::Ephemeral { .. }) {
+                told.may_be_gone.insert(child.id.clone());
+            }
+            told.created.insert(child.id);
         }
     }
 
@@ -377,6 +501,8 @@ impl Run {
         assert!(unfinished.is_empty(), "operations left: {unfinished:?}");
         let records = store.system().live_vms().await.unwrap();
         let list = service.list(&self.account, ListVms::default()).await.unwrap();
+        service.shared().sweep().await.unwrap();
+        let snapshots = store.system().live_snapshots().await.unwrap();
         let world = self.world.lock().unwrap();
 
         let instances: BTreeSet<InstanceId> = records
@@ -392,15 +518,29 @@ impl Run {
         for vm in &records {
             match vm.phase {
                 VmPhase::Running => assert!(vm.instance.is_some(), "{vm:?}"),
-                VmPhase::Stopped => assert!(vm.instance.is_none(), "{vm:?}"),
+                VmPhase::Stopped | VmPhase::Suspended => assert!(vm.instance.is_none(), "{vm:?}"),
                 _ => panic!("not settled: {vm:?}"),
             }
             assert_eq!(vm.account_id.as_ref(), Some(&self.account), "the pool was emptied");
         }
         for vm in &list.vms {
-            let shown = if vm.instance_id.is_some() { VmState::Running } else { VmState::Stopped };
+            let suspended = records.iter().any(|row| row.id == vm.id && row.suspended.is_some());
+            let shown = match (&vm.instance_id, suspended) {
+                (Some(_), _) => VmState::Running,
+                (None, true) => VmState::Suspended,
+                (None, false) => VmState::Stopped,
+            };
             assert_eq!(vm.state, shown);
         }
+        assert!(world.paused.is_disjoint(&processes), "a guest stands still");
+        let wanted: BTreeSet<SnapshotId> = snapshots
+            .iter()
+            .filter(|snapshot| snapshot.state == SnapshotState::Ready)
+            .map(|snapshot| snapshot.id.clone())
+            .collect();
+        assert_eq!(world.snapshots, wanted, "each snapshot has its files and no other is left");
+        let unsettled = snapshots.iter().find(|snapshot| snapshot.state == SnapshotState::Building);
+        assert_eq!(unsettled, None);
 
         let told = self.told.lock().unwrap();
         for vm in told.created.difference(&told.may_be_gone) {
@@ -410,6 +550,12 @@ impl Run {
             assert!(!disks.contains(vm), "{vm} was deleted and is back");
         }
         assert!(list.vms.iter().all(|vm| disks.contains(&vm.id)));
+        for snapshot in &told.snapshots {
+            assert!(wanted.contains(snapshot), "{snapshot} was acknowledged and is lost");
+        }
+        for snapshot in &told.snapshots_deleted {
+            assert!(!wanted.contains(snapshot), "{snapshot} was deleted and is back");
+        }
     }
 }
 
@@ -560,13 +706,13 @@ async fn an_operation_of_another_version_keeps_the_server_from_starting_and_dest
     let vm = service.create(&run.account, CreateVm::default()).await.unwrap();
     service.create(&run.account, CreateVm::default()).await.unwrap();
     service.close().await.unwrap();
-    store.system().begin_operation(&vm.id, "suspend").await.unwrap();
+    store.system().begin_operation(&vm.id, "migrate").await.unwrap();
     let before = store.system().live_vms().await.unwrap();
 
     let refused = Service::recover(run.host(), store.clone(), PATIENCE).await.err().unwrap();
 
     let refused = refused.to_string();
-    assert!(refused.contains("suspend") && refused.contains(vm.id.as_str()), "{refused}");
+    assert!(refused.contains("migrate") && refused.contains(vm.id.as_str()), "{refused}");
     assert_eq!(store.system().live_vms().await.unwrap(), before);
     let world = run.world.lock().unwrap();
     assert_eq!((world.disks.len(), world.processes.len()), (2, 2));

@@ -8,11 +8,12 @@ mod support;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use freestyle_vm::{CreateVm, FileOrDir, LinuxUser, ListVms, StartVm, VmError, VmState, sizing};
+use freestyle_vm::{CreateVm, FileOrDir, LinuxUser, ListVms, Sizes, StartVm, VmError, VmState};
 use support::{Server, run};
 
 fn small() -> CreateVm {
-    CreateVm { sizing: sizing(Some(1), Some(1024), None).unwrap(), ..CreateVm::default() }
+    let sizes = Sizes { vcpus: Some(1), memory_mib: Some(1024), disk_mib: None };
+    CreateVm { sizes, ..CreateVm::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,8 +186,8 @@ async fn a_full_host_disk_refuses_vms_and_harms_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_finds_the_disk_it_was_given() {
     let server = Server::start().await;
-    let sizing = sizing(Some(1), Some(1024), Some(40 * 1024)).unwrap();
-    let request = CreateVm { sizing, ..CreateVm::default() };
+    let sizes = Sizes { disk_mib: Some(40 * 1024), ..small().sizes };
+    let request = CreateVm { sizes, ..CreateVm::default() };
     let vm = server.vms.create(&server.account, request).await.unwrap().id;
     let asked = run(&server, &vm, "df --output=size -BM / | tail -1; nproc").await.unwrap();
     let text = String::from_utf8(asked.stdout).unwrap();

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use freestyle_guest_protocol::{AgentConnection, CallError, ExecEnd, ExecRequest};
 use freestyle_qemu::Process;
-use freestyle_store::{Instance, InstanceId, VmId, VmRecord};
+use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
-use super::files::{self, remove_dir};
+use super::files::{self, occupied, remove_dir};
 use super::running::{Running, unreachable};
 use super::{Host, blocking, network_error, qemu_error};
-use crate::engine::{Engine, Exit, Step};
+use crate::engine::{Engine, Exit, SnapshotSize, Step};
 use crate::error::VmError;
 use crate::model::{DirEntry, Exec, ExecOutput, FileOrDir, LinuxUser};
 
@@ -38,18 +38,18 @@ impl Engine for Host {
         &self.inner.image
     }
 
-    async fn apply(&self, step: Step, vm: &VmRecord) -> Result<(), VmError> {
+    async fn apply(&self, step: &Step, vm: &VmRecord) -> Result<(), VmError> {
         let lock = self.inner.step_lock(&vm.id).lock_owned().await;
         if matches!(step, Step::Warm | Step::Greet | Step::ShutDown) {
             // These only wait for the guest. A caller that gives them up, to end the VM, must not
             // have to wait as well.
             return self.inner.apply(step, vm).await;
         }
-        let (inner, vm) = (self.inner.clone(), vm.clone());
+        let (inner, vm, step) = (self.inner.clone(), vm.clone(), step.clone());
         // On a task of its own: a caller that stops waiting must not leave such a step half done,
         // and the lock keeps the next one from overtaking it.
         let step = async move {
-            let done = inner.apply(step, &vm).await;
+            let done = inner.apply(&step, &vm).await;
             drop(lock);
             if step == Step::RemoveDisk && done.is_ok() {
                 inner.steps.lock().unwrap_or_else(PoisonError::into_inner).remove(&vm.id);
@@ -125,6 +125,30 @@ impl Engine for Host {
 
     async fn has_disk(&self, vm: &VmId) -> bool {
         tokio::fs::try_exists(self.inner.files.manifest(vm)).await.unwrap_or(false)
+    }
+
+    async fn snapshot_size(&self, snapshot: &SnapshotId) -> Option<SnapshotSize> {
+        let (inner, id) = (self.inner.clone(), snapshot.as_str().to_owned());
+        let size = move || {
+            inner.snapshots.read(&id)?;
+            let memory = occupied(&inner.snapshots.memory_file(&id))
+                + occupied(&inner.snapshots.devices_file(&id));
+            let disk = occupied(&inner.files.layers().join(format!("{id}.qcow2")));
+            Ok(SnapshotSize { memory, disk })
+        };
+        blocking(size).await.ok()
+    }
+
+    async fn traffic(&self, instance: &InstanceId) -> Option<u64> {
+        let traffic = self.inner.network.traffic(instance.as_str()).await.ok()?;
+        Some(traffic.from_guest + traffic.to_guest)
+    }
+
+    async fn sweep(
+        &self,
+        live: impl Future<Output = Result<HashSet<SnapshotId>, VmError>> + Send,
+    ) -> Result<(), VmError> {
+        self.inner.sweep(live).await
     }
 
     async fn exec(&self, instance: &Instance, exec: Exec) -> Result<ExecOutput, VmError> {

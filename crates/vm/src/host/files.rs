@@ -2,15 +2,17 @@
 //! or the new.
 //!
 //! ```text
-//! <data>/layers/      immutable files that disks stand on, each also in the cache it came from
-//! <data>/vms/<vm>/    disk.qcow2 and manifest.json: all that is kept of a VM
-//! <data>/run/<run>/   sockets and logs of a running instance
-//! <cache>/images/     base images
-//! <cache>/templates/  snapshots of base images, booted once per hardware shape
+//! <data>/layers/          immutable files that disks stand on
+//! <data>/snapshots/<id>/  memory, devices and manifest.json; its disk is in layers/
+//! <data>/vms/<vm>/        manifest.json and the disk it names: all that is kept of a VM
+//! <data>/run/<run>/       sockets and logs of a running instance, and which memory it began with
+//! <cache>/images/         base images
+//! <cache>/templates/      snapshots of base images, booted once per hardware shape
 //! ```
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use freestyle_qemu::disk::{Disk, Format, Layer};
@@ -45,9 +47,9 @@ impl Files {
             )));
         }
         let files = Self { data, cache };
-        for dir in
-            [files.layers(), files.data.join("vms"), files.data.join("run"), files.templates()]
-        {
+        let dirs =
+            [files.layers(), files.snapshots(), files.vms(), files.runs(), files.templates()];
+        for dir in dirs {
             fs::create_dir_all(&dir).map_err(failed("making", &dir))?;
         }
         Ok(files)
@@ -61,61 +63,64 @@ impl Files {
         self.cache.join("templates")
     }
 
-    pub(crate) fn vm(&self, vm: &VmId) -> PathBuf {
-        self.data.join("vms").join(vm.as_str())
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.data.join("snapshots")
     }
 
-    pub(crate) fn disk(&self, vm: &VmId) -> PathBuf {
-        self.vm(vm).join("disk.qcow2")
+    pub(crate) fn vms(&self) -> PathBuf {
+        self.data.join("vms")
+    }
+
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.data.join("run")
+    }
+
+    pub(crate) fn vm(&self, vm: &VmId) -> PathBuf {
+        self.vms().join(vm.as_str())
+    }
+
+    /// The file that the guest of this VM writes to.
+    pub(crate) fn disk(&self, vm: &VmId, manifest: &Manifest) -> PathBuf {
+        self.vm(vm).join(format!("{}.qcow2", manifest.disk))
     }
 
     pub(crate) fn manifest(&self, vm: &VmId) -> PathBuf {
         self.vm(vm).join("manifest.json")
     }
 
-    pub(crate) fn run(&self, instance: &InstanceId) -> PathBuf {
-        self.data.join("run").join(instance.as_str())
+    pub(crate) fn read_manifest(&self, vm: &VmId) -> Result<Manifest, VmError> {
+        let path = self.manifest(vm);
+        let manifest: Manifest = read_json(&path)?;
+        if manifest.version == MANIFEST_VERSION {
+            return Ok(manifest);
+        }
+        let version = manifest.version;
+        Err(VmError::Internal(format!("{path:?} has format {version}; this build knows format 1")))
     }
 
-    /// Makes the immutable file `from` also a file of the data directory, under `name`: VMs must
-    /// not depend on a cache that may be cleared. A link where the file system allows it.
-    pub(crate) fn keep_layer(&self, from: &Path, name: &str) -> Result<(), VmError> {
-        let to = self.layers().join(name);
-        match fs::hard_link(from, &to) {
-            Ok(()) => sync_dir(&self.layers()),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                let beside = self.layers().join(format!(".{name}.new"));
-                let copy = || {
-                    let copy = File::create(&beside)?;
-                    sparse::copy(&File::open(from)?, &copy)?;
-                    copy.sync_all()
-                };
-                copy().map_err(failed("copying a layer to", &beside))?;
-                fs::rename(&beside, &to).map_err(failed("renaming to", &to))?;
-                sync_dir(&self.layers())
-            }
-            Err(error) => Err(failed("linking", &to)(error)),
-        }
+    pub(crate) fn run(&self, instance: &InstanceId) -> PathBuf {
+        self.runs().join(instance.as_str())
+    }
+
+    /// Holds the identifier of the snapshot whose memory an instance maps; absent or empty for one
+    /// that booted. It means nothing once the process is gone, so it need not survive the host.
+    pub(crate) fn base(&self, instance: &InstanceId) -> PathBuf {
+        self.run(instance).join("base")
     }
 
     /// Opens a VM's disk and every layer below it.
     pub(crate) fn open_disk(&self, vm: &VmId, manifest: &Manifest) -> Result<Disk, VmError> {
-        let path = self.disk(vm);
+        let path = self.disk(vm, manifest);
         let top = File::options().read(true).write(true).open(&path);
         let top = top.map_err(failed("opening", &path))?;
-        Ok(Disk { top, layers: self.open_layers(&manifest.layers)? })
-    }
-
-    /// Opens layers of the data directory.
-    pub(crate) fn open_layers(&self, layers: &[LayerName]) -> Result<Vec<Layer>, VmError> {
         let open = |layer: &LayerName| {
-            let path = self.layers().join(&layer.file);
+            let path = self.layers().join(layer.file());
             let file = File::open(&path).map_err(failed("opening", &path))?;
             let format = if layer.qcow2 { Format::Qcow2 } else { Format::Raw };
-            Ok(Layer { file, format })
+            Ok(Layer { file, format, node: layer.node() })
         };
-        layers.iter().map(open).collect()
+        let layers = manifest.layers.iter().map(open).collect::<Result<_, VmError>>()?;
+        Ok(Disk { top, top_node: manifest.disk.clone(), layers })
     }
 
     /// Fails when the host's disk is too full for one more VM to be started.
@@ -134,11 +139,24 @@ impl Files {
     }
 }
 
-/// A layer by its file name in the data directory.
+/// An immutable layer of the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LayerName {
-    pub(crate) file: String,
+    /// The snapshot or template for which it was frozen.
+    pub(crate) id: String,
     pub(crate) qcow2: bool,
+}
+
+impl LayerName {
+    pub(crate) fn file(&self) -> String {
+        format!("{}.{}", self.id, if self.qcow2 { "qcow2" } else { "raw" })
+    }
+
+    /// QEMU's name for it, which must begin with a letter.
+    pub(crate) fn node(&self) -> String {
+        format!("{}-{}", if self.qcow2 { "q" } else { "r" }, self.id)
+    }
 }
 
 /// What a VM's files are. A new version is a new format; old ones must be read for ever.
@@ -146,8 +164,13 @@ pub(crate) struct LayerName {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub(crate) version: u32,
-    /// The snapshot of the base image it was restored from: names the kernel it boots.
-    pub(crate) template: String,
+    /// The template whose kernel and initial RAM file system it boots.
+    pub(crate) boot: String,
+    /// The file in the VM's directory that it writes to, without `.qcow2`, and the name of QEMU's
+    /// node for it.
+    pub(crate) disk: String,
+    /// Size that the guest has seen, in MiB; smaller than the VM's if it is yet to grow.
+    pub(crate) disk_mib: u64,
     /// The layers its disk stands on, from the top to the base.
     pub(crate) layers: Vec<LayerName>,
 }
@@ -169,20 +192,67 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, VmError> 
 
 /// Writes a JSON file that is complete or not there, also after a power failure.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), VmError> {
+    replace_json(path, value, true)?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Writes a JSON file that is complete or not there, unless the host crashes.
+pub(crate) fn write_json_loosely<T: Serialize>(path: &Path, value: &T) -> Result<(), VmError> {
+    replace_json(path, value, false)
+}
+
+fn replace_json<T: Serialize>(path: &Path, value: &T, sync: bool) -> Result<(), VmError> {
     let write = || -> io::Result<()> {
         let beside = path.with_extension("new");
         let mut file = File::create(&beside)?;
         file.write_all(&serde_json::to_vec_pretty(value)?)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&beside, path)
     };
-    write().map_err(failed("writing", path))?;
-    path.parent().map_or(Ok(()), sync_dir)
+    write().map_err(failed("writing", path))
+}
+
+/// Makes the immutable file `from` also `to`, under a name that may be there already. A link where
+/// the file system allows it, else a copy.
+pub(crate) fn keep(from: &Path, to: &Path) -> Result<(), VmError> {
+    match fs::hard_link(from, to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
+            let beside = to.with_added_extension("new");
+            let copy = || {
+                let copy = File::create(&beside)?;
+                sparse::copy(&File::open(from)?, &copy)?;
+                copy.sync_all()
+            };
+            copy().map_err(failed("copying to", &beside))?;
+            fs::rename(&beside, to).map_err(failed("renaming to", to))?;
+        }
+        Err(error) => return Err(failed("linking", to)(error)),
+    }
+    to.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove_file(path: &Path) -> Result<(), VmError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("removing", path)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes what happened to the names in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), VmError> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("syncing", dir))
+}
+
+/// Bytes of the host's disk that a file takes; 0 if it is not there.
+pub(crate) fn occupied(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.blocks() * 512)
 }
 
 /// Removes a directory and what is in it, if it is there.
@@ -209,30 +279,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_layer_is_kept_when_its_cache_is_cleared() {
+    fn a_file_is_kept_when_its_cache_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::open(dir.path().join("data"), dir.path().join("cache")).unwrap();
         let cached = files.cache.join("base.raw");
         fs::write(&cached, "content").unwrap();
+        let kept = files.layers().join("base.raw");
 
-        files.keep_layer(&cached, "base.raw").unwrap();
-        files.keep_layer(&cached, "base.raw").unwrap();
+        keep(&cached, &kept).unwrap();
+        keep(&cached, &kept).unwrap();
         fs::remove_dir_all(&files.cache).unwrap();
 
-        assert_eq!(fs::read(files.layers().join("base.raw")).unwrap(), b"content");
+        assert_eq!(fs::read(kept).unwrap(), b"content");
     }
 
     #[test]
     fn a_manifest_is_read_as_written_and_a_strange_one_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifest.json");
-        let layer = LayerName { file: "a.qcow2".to_owned(), qcow2: true };
-        let manifest =
-            Manifest { version: MANIFEST_VERSION, template: "t".to_owned(), layers: vec![layer] };
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            boot: "t".to_owned(),
+            disk: "disk".to_owned(),
+            disk_mib: 4096,
+            layers: vec![LayerName { id: "a".to_owned(), qcow2: true }],
+        };
         write_json(&path, &manifest).unwrap();
         assert_eq!(read_json::<Manifest>(&path).unwrap(), manifest);
 
-        fs::write(&path, r#"{"version":1,"template":"t"}"#).unwrap();
+        fs::write(&path, r#"{"version":1,"boot":"t"}"#).unwrap();
         assert!(read_json::<Manifest>(&path).is_err());
     }
 

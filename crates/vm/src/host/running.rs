@@ -3,14 +3,16 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use freestyle_guest_protocol::{AgentConnection, Identity, LinkError};
-use freestyle_qemu::{Event, Process, QemuError, Qmp, agent_socket, console_log, qmp_socket};
+use freestyle_qemu::{
+    Event, Events, Process, QemuError, Qmp, agent_socket, console_log, qmp_socket,
+};
 use tokio::net::UnixStream;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::task::AbortHandle;
 
 use crate::error::VmError;
@@ -35,7 +37,7 @@ pub(crate) struct Running {
     greeted: AtomicBool,
     /// QEMU reported that the guest reset the machine.
     reset: Arc<AtomicBool>,
-    watcher: OnceLock<Watcher>,
+    monitor: OnceCell<Monitor>,
     /// Who the guest is; needed again whenever the connection is made anew.
     guest: Mutex<Guest>,
 }
@@ -46,13 +48,17 @@ struct Guest {
     connection: Option<AgentConnection>,
 }
 
-/// A task that holds a monitor connection; QEMU serves one at a time, so it ends with its owner.
+/// The connection to the monitor, which QEMU serves one of at a time, and the task that listens to
+/// its events.
 #[derive(Debug)]
-struct Watcher(AbortHandle);
+struct Monitor {
+    qmp: Qmp,
+    listener: AbortHandle,
+}
 
-impl Drop for Watcher {
+impl Drop for Monitor {
     fn drop(&mut self) {
-        self.0.abort();
+        self.listener.abort();
     }
 }
 
@@ -64,17 +70,22 @@ impl Running {
             dir,
             greeted: AtomicBool::new(false),
             reset: Arc::default(),
-            watcher: OnceLock::new(),
+            monitor: OnceCell::new(),
             guest: Mutex::default(),
         }
     }
 
-    /// Connects to the monitor. It serves one connection at a time.
-    pub(crate) async fn qmp(&self) -> Result<Qmp, VmError> {
-        match Qmp::connect(&qmp_socket(&self.dir)).await {
-            Ok(qmp) => Ok(qmp),
-            Err(error) => Err(self.explain(error).await),
-        }
+    /// The monitor.
+    pub(crate) async fn monitor(&self) -> Result<Qmp, VmError> {
+        let connect = || async {
+            let (qmp, events) = match Qmp::connect(&qmp_socket(&self.dir)).await {
+                Ok(connected) => connected,
+                Err(error) => return Err(self.explain(error).await),
+            };
+            let listener = tokio::spawn(listen(qmp.clone(), events, self.reset.clone()));
+            Ok(Monitor { qmp, listener: listener.abort_handle() })
+        };
+        Ok(self.monitor.get_or_try_init(connect).await?.qmp.clone())
     }
 
     /// Whether the guest has answered and its process runs.
@@ -144,34 +155,6 @@ impl Running {
         }
     }
 
-    /// Keeps the monitor connection, which nobody else needs any more, to hear of a reset and to
-    /// resume a machine that QEMU paused because the host's disk was full.
-    pub(crate) fn watch(&self, mut qmp: Qmp) {
-        let reset = self.reset.clone();
-        let watch = tokio::spawn(async move {
-            loop {
-                match qmp.next_event().await {
-                    Ok(Event::Shutdown { reset: asked }) => reset.store(asked, Ordering::Release),
-                    Ok(Event::DiskFull) => {
-                        tracing::error!("the host's disk is full; a VM waits for space");
-                        tokio::time::sleep(DISK_FULL_PAUSE).await;
-                        // If there is still no space, it is paused again and we hear of it.
-                        let _ = qmp.resume().await;
-                    }
-                    // QEMU has ended.
-                    Err(_) => return,
-                }
-            }
-        });
-        // A second watcher could not have got a monitor connection.
-        let _ = self.watcher.set(Watcher(watch.abort_handle()));
-    }
-
-    /// Whether the machine was let run and its monitor is taken.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.watcher.get().is_some()
-    }
-
     /// Whether the process ended because the guest rebooted.
     pub(crate) fn was_reset(&self) -> bool {
         self.reset.load(Ordering::Acquire)
@@ -200,6 +183,21 @@ impl Running {
             return VmError::Internal(error.to_string());
         }
         VmError::ExitDuringStart { reason: format!("{error}; {}", self.last_words().await) }
+    }
+}
+
+/// Hears of a reset, and resumes a machine that QEMU paused because the host's disk was full.
+async fn listen(qmp: Qmp, mut events: Events, reset: Arc<AtomicBool>) {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::Shutdown { reset: asked } => reset.store(asked, Ordering::Release),
+            Event::DiskFull => {
+                tracing::error!("the host's disk is full; a VM waits for space");
+                tokio::time::sleep(DISK_FULL_PAUSE).await;
+                // If there is still no space, it is paused again and we hear of it.
+                let _ = qmp.resume().await;
+            }
+        }
     }
 }
 

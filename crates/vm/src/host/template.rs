@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,15 +22,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::files::{Files, LayerName, failed, read_json, remove_dir, sync_dir, write_json};
+use super::files::{Files, LayerName, failed, keep, read_json, remove_dir, sync_dir, write_json};
 use super::identity;
 use super::running::{Running, unreachable};
+use super::snapshots::{FrozenDisk, Machine, Memory, SnapshotManifest, Snapshots};
 use crate::error::VmError;
 use crate::model::{DEFAULT_SIZING, MIN_DISK_MIB};
 
-/// Raise this when the command line of QEMU changes in a way that device state does not survive, or
-/// when a template is prepared in another way.
-const FORMAT: u32 = 2;
 /// The slot of the network in which templates are booted; VMs never get it.
 const SLOT: u16 = freestyle_store::SLOTS;
 const _: () = assert!(SLOT < freestyle_network::SLOTS);
@@ -38,8 +36,6 @@ const _: () = assert!(SLOT < freestyle_network::SLOTS);
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// How often a boot is tried.
 const BOOT_TRIES: u32 = 3;
-/// Templates whose memory is held ready. Another is loaded from its file when it is needed.
-const MAX_LOADED: usize = 4;
 /// A guest that uses less of one CPU than this is quiet.
 const QUIET_CPU: f64 = 0.08;
 /// Windows of one second that must be quiet in a row.
@@ -47,18 +43,11 @@ const QUIET_WINDOWS: u32 = 3;
 /// After this many windows the snapshot is taken anyway.
 const MAX_WINDOWS: u32 = 60;
 
-/// A snapshot of the base image for one shape, ready to be restored.
+/// A snapshot of the base image for one shape: a snapshot of the data directory like any other.
 #[derive(Debug)]
 pub(crate) struct Template {
     /// Random: names this very snapshot, not what it was made from.
     pub(crate) id: String,
-    pub(crate) memory: SealedMemory,
-    /// Device state, as QEMU reads it.
-    pub(crate) devices: PathBuf,
-    /// What a VM's disk stands on, from the top.
-    pub(crate) layers: Vec<LayerName>,
-    /// Size of the disk the guest has seen, in MiB.
-    pub(crate) disk_mib: u64,
 }
 
 /// What sets one template of an image apart from another.
@@ -83,11 +72,6 @@ impl Shape {
     }
 }
 
-/// Size of the disk a VM of this size begins with, in MiB; it grows from there.
-pub(crate) fn first_disk_mib(sizing: Sizing) -> u64 {
-    Shape::of(sizing).disk_mib
-}
-
 /// Makes templates and keeps those in use.
 #[derive(Debug)]
 pub(crate) struct Templates {
@@ -95,35 +79,14 @@ pub(crate) struct Templates {
     files: Files,
     network: Network,
     image: Image,
-    loaded: Mutex<Loaded>,
+    snapshots: Arc<Snapshots>,
+    /// One per shape that was ever asked for; there are a few dozen at most.
+    made: Mutex<HashMap<Shape, Cell>>,
     /// One boot at a time: it needs the slot, and two cores boot two guests no faster.
     boot: tokio::sync::Mutex<()>,
 }
 
 type Cell = Arc<OnceCell<Arc<Template>>>;
-
-#[derive(Debug, Default)]
-struct Loaded {
-    cells: HashMap<Shape, (Cell, u64)>,
-    uses: u64,
-}
-
-impl Loaded {
-    /// The place of a shape; the one that was not used for longest makes room.
-    fn cell(&mut self, shape: Shape) -> Cell {
-        self.uses += 1;
-        let uses = self.uses;
-        if !self.cells.contains_key(&shape) && self.cells.len() >= MAX_LOADED {
-            let oldest = self.cells.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(shape, _)| *shape) {
-                self.cells.remove(&oldest);
-            }
-        }
-        let (cell, used) = self.cells.entry(shape).or_default();
-        *used = uses;
-        cell.clone()
-    }
-}
 
 /// Proves that a template is complete and says what it fits.
 #[derive(Debug, Serialize, Deserialize)]
@@ -141,13 +104,9 @@ struct TemplateManifest {
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 struct Fits {
-    format: u32,
     image: String,
-    qemu: String,
-    accelerator: String,
     cmdline: String,
-    vcpus: u32,
-    memory_mib: u64,
+    machine: Machine,
     disk_mib: u64,
 }
 
@@ -156,15 +115,25 @@ struct Fits {
 const FILES: [&str; 6] = ["memory", "devices", "disk.qcow2", "base.raw", "vmlinuz", "initrd"];
 
 impl Templates {
-    pub(crate) fn new(qemu: Qemu, files: Files, network: Network, image: Image) -> Self {
-        Self { qemu, files, network, image, loaded: Mutex::default(), boot: Default::default() }
+    pub(crate) fn new(
+        qemu: Qemu,
+        files: Files,
+        network: Network,
+        image: Image,
+        snapshots: Arc<Snapshots>,
+    ) -> Self {
+        let (made, boot) = Default::default();
+        Self { qemu, files, network, image, snapshots, made, boot }
     }
 
-    /// The template for this size: at once if it is loaded, after a fraction of a second if it is
-    /// in the cache, after a boot otherwise.
+    /// The template for this size: at once if it was used before, after a fraction of a second if it
+    /// is in the cache, after a boot otherwise.
     pub(crate) async fn get(&self, sizing: Sizing) -> Result<Arc<Template>, VmError> {
         let shape = Shape::of(sizing);
-        let cell = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).cell(shape);
+        let cell = {
+            let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.entry(shape).or_default().clone()
+        };
         cell.get_or_try_init(|| self.load_or_make(shape)).await.cloned()
     }
 
@@ -183,19 +152,15 @@ impl Templates {
                 tracing::info!(?shape, seconds, "the snapshot of the base image is ready");
             }
         }
-        let files = self.files.clone();
-        super::blocking(move || load(&files, &dir).map(Arc::new)).await
+        let (files, snapshots) = (self.files.clone(), self.snapshots.clone());
+        super::blocking(move || import(&files, &snapshots, &dir).map(Arc::new)).await
     }
 
     fn fits(&self, shape: Shape) -> Fits {
         Fits {
-            format: FORMAT,
             image: self.image.hash.clone(),
-            qemu: self.qemu.version.clone(),
-            accelerator: self.qemu.accelerator.to_string(),
             cmdline: KERNEL_CMDLINE.to_owned(),
-            vcpus: shape.vcpus,
-            memory_mib: shape.memory_mib,
+            machine: Machine::of(&self.qemu, shape.vcpus, shape.memory_mib),
             disk_mib: shape.disk_mib,
         }
     }
@@ -275,8 +240,9 @@ impl Templates {
         let top = File::options().read(true).write(true).open(&path);
         let base = dir.join("base.raw");
         let base = File::open(&base).map_err(failed("opening", &base))?;
-        let layer = disk::Layer { file: base, format: disk::Format::Raw };
-        let disk = Disk { top: top.map_err(failed("opening", &path))?, layers: vec![layer] };
+        let layer = disk::Layer { file: base, format: disk::Format::Raw, node: "base".to_owned() };
+        let top = top.map_err(failed("opening", &path))?;
+        let disk = Disk { top, top_node: "disk".to_owned(), layers: vec![layer] };
         let namespace = network.namespace().map_err(super::network_error)?;
         let process = launch(
             &self.qemu,
@@ -306,7 +272,7 @@ impl Templates {
 
 /// Lets a machine boot, settle and write what makes up the template.
 async fn save(running: &Running, shape: Shape, dir: &Path) -> Result<(), VmError> {
-    let mut qmp = running.qmp().await?;
+    let qmp = running.monitor().await?;
     qmp.resume().await.map_err(super::qemu_error)?;
     let grow_root = shape.disk_mib > MIN_DISK_MIB;
     running.greet(identity(None, "freestyle", grow_root), BOOT_LIMIT).await?;
@@ -414,24 +380,37 @@ fn is_complete(dir: &Path, fits: &Fits) -> bool {
     complete && manifest.fits == *fits
 }
 
-/// Loads a complete template; what VMs stand on becomes part of the data directory.
-fn load(files: &Files, dir: &Path) -> Result<Template, VmError> {
-    let manifest: TemplateManifest = read_json(&dir.join("manifest.json"))?;
-    let id = manifest.id;
-    let top = LayerName { file: format!("{id}.qcow2"), qcow2: true };
-    let base = LayerName { file: format!("{id}.raw"), qcow2: false };
-    files.keep_layer(&dir.join("base.raw"), &base.file)?;
-    files.keep_layer(&dir.join("disk.qcow2"), &top.file)?;
-    files.keep_layer(&dir.join("vmlinuz"), &format!("{id}.vmlinuz"))?;
-    files.keep_layer(&dir.join("initrd"), &format!("{id}.initrd"))?;
-    let memory = SealedMemory::load(&dir.join("memory")).map_err(super::qemu_error)?;
-    Ok(Template {
-        id,
-        memory,
-        devices: dir.join("devices"),
-        layers: vec![top, base],
-        disk_mib: manifest.fits.disk_mib,
-    })
+/// Makes a complete template a snapshot of the data directory, whose VMs must not depend on a cache
+/// that may be cleared.
+fn import(files: &Files, snapshots: &Arc<Snapshots>, dir: &Path) -> Result<Template, VmError> {
+    let TemplateManifest { id, fits, .. } = read_json(&dir.join("manifest.json"))?;
+    snapshots.pin(&id);
+    let layers = [
+        ("disk.qcow2", "qcow2"),
+        ("base.raw", "raw"),
+        ("vmlinuz", "vmlinuz"),
+        ("initrd", "initrd"),
+    ];
+    for (name, extension) in layers {
+        keep(&dir.join(name), &files.layers().join(format!("{id}.{extension}")))?;
+    }
+    let to = snapshots.dir(&id);
+    fs::create_dir_all(&to).map_err(failed("making", &to))?;
+    keep(&dir.join("memory"), &snapshots.memory_file(&id))?;
+    keep(&dir.join("devices"), &snapshots.devices_file(&id))?;
+    let layer = |qcow2| LayerName { id: id.clone(), qcow2 };
+    let disk = FrozenDisk {
+        boot: id.clone(),
+        mib: fits.disk_mib,
+        layers: vec![layer(true), layer(false)],
+    };
+    let path = snapshots.devices_file(&id);
+    let devices = fs::read(&path).map_err(failed("reading", &path))?;
+    let mut manifest = SnapshotManifest::new(fits.machine, Memory::Whole, &devices);
+    manifest.disk = Some(disk);
+    write_json(&snapshots.manifest_file(&id), &manifest)?;
+    sync_dir(&files.snapshots())?;
+    Ok(Template { id })
 }
 
 #[cfg(test)]
@@ -440,24 +419,10 @@ mod tests {
 
     #[test]
     fn disks_of_any_size_share_two_templates() {
-        let shape = |disk_mib| first_disk_mib(Sizing { disk_mib, ..DEFAULT_SIZING });
+        let shape = |disk_mib| Shape::of(Sizing { disk_mib, ..DEFAULT_SIZING }).disk_mib;
         assert_eq!(shape(20 << 10), 20 << 10);
         assert_eq!(shape(80 << 10), 20 << 10);
         assert_eq!(shape(10 << 10), 4 << 10);
         assert_eq!(shape(4 << 10), 4 << 10);
-    }
-
-    #[test]
-    fn the_least_recently_used_template_makes_room() {
-        let mut loaded = Loaded::default();
-        let shape = |vcpus| Shape { vcpus, memory_mib: 1024, disk_mib: 4096 };
-        for vcpus in 1..=4 {
-            loaded.cell(shape(vcpus));
-        }
-        loaded.cell(shape(1));
-        loaded.cell(shape(5));
-        assert!(loaded.cells.contains_key(&shape(1)));
-        assert!(!loaded.cells.contains_key(&shape(2)));
-        assert_eq!(loaded.cells.len(), MAX_LOADED);
     }
 }

@@ -1,18 +1,28 @@
 //! The calls of the VM service: each is scoped to an account, finds the VM's task and asks it, or
 //! talks to the guest.
 
+mod idle;
+mod snapshots;
+mod storage;
+
+pub(crate) use self::idle::suspend_idle;
+pub(crate) use self::storage::keep_swept;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use freestyle_store::{AccountId, InstanceId, NewVm, Store, VmId, VmPhase, VmRecord, VmSettings};
+use freestyle_store::{
+    AccountId, InstanceId, NewVm, SnapshotId, SnapshotRecord, Store, VmId, VmPhase, VmRecord,
+    VmSettings,
+};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::engine::Engine;
 use crate::error::VmError;
-use crate::machine::{self, Handle};
+use crate::machine::{self, Busy, Handle};
 use crate::model::*;
 use crate::operation::{Begun, Operation, Outcome};
 
@@ -49,11 +59,20 @@ pub(crate) struct Shared<E: Engine> {
     machines: Mutex<Option<HashMap<VmId, Handle>>>,
     /// Told whenever a VM leaves the pool.
     pub(crate) pool_changed: Notify,
+    /// Told whenever files may have become unneeded.
+    garbage: Notify,
+    /// When the network of an instance last showed traffic, in Unix milliseconds.
+    activity: Mutex<HashMap<InstanceId, i64>>,
     /// Tasks that end with the service.
     background: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl<E: Engine> Shared<E> {
+    fn activity(&self) -> MutexGuard<'_, HashMap<InstanceId, i64>> {
+        // Never left half-changed either.
+        self.activity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn machines(&self) -> MutexGuard<'_, Option<HashMap<VmId, Handle>>> {
         // The map is never left half-changed, so a panic elsewhere does not spoil it.
         self.machines.lock().unwrap_or_else(PoisonError::into_inner)
@@ -117,6 +136,8 @@ impl<E: Engine> Service<E> {
             patience,
             machines: Mutex::new(Some(HashMap::new())),
             pool_changed: Notify::new(),
+            garbage: Notify::new(),
+            activity: Mutex::default(),
             background: Mutex::default(),
         });
         let service = Self { shared };
@@ -124,15 +145,21 @@ impl<E: Engine> Service<E> {
         let mut settling = Vec::new();
         for record in records {
             let begun = unfinished.remove(&record.id);
-            let first = first_operation(&record, begun.is_some(), &service.shared.engine);
+            if record.instance.is_none() && begun.is_none() {
+                continue;
+            }
             let handle = service.shared.machine_with(&record, begun)?;
-            let Some(operation) = first else { continue };
             settling.push(async move {
+                let adopted = async {
+                    match record.phase {
+                        // The pool is made anew: its VMs belong to nobody and may be of an older
+                        // image.
+                        VmPhase::Ready => handle.run(Operation::Discard).await,
+                        _ => handle.adopt().await,
+                    }
+                };
                 // A guest may be of ill will and never answer; its VM goes on trying without us.
-                let limit =
-                    if operation == Operation::Start { patience.adoption } else { Duration::MAX };
-                let settled = tokio::time::timeout(limit, handle.run(operation)).await;
-                match settled {
+                match tokio::time::timeout(patience.adoption, adopted).await {
                     // Its unfinished operation was to remove it, and that is done.
                     Ok(Ok(_) | Err(VmError::NotFound(_))) => {}
                     Ok(Err(error)) => {
@@ -143,6 +170,7 @@ impl<E: Engine> Service<E> {
             });
         }
         join_all(settling).await;
+        service.recover_snapshots().await?;
         Ok(service)
     }
 
@@ -188,7 +216,7 @@ impl<E: Engine> Service<E> {
         None
     }
 
-    /// Makes a VM: takes one of the pool, or restores one from the base image's snapshot.
+    /// Makes a VM: restores a snapshot, or takes a VM of the pool if it has one that fits.
     pub async fn create(&self, account: &AccountId, request: CreateVm) -> Result<VmInfo, VmError> {
         let settings = VmSettings {
             name: request.name,
@@ -198,10 +226,18 @@ impl<E: Engine> Service<E> {
             recreate: request.recreate,
         };
         let packages = request.apt_packages;
-        let claimed = self.claim(account, request.sizing, &settings, packages.clone()).await?;
+        if let Some(snapshot) = request.snapshot {
+            let snapshot = self.usable_snapshot(account, &snapshot).await?;
+            let sizing = sizing_from(&snapshot, request.sizes)?;
+            let origin = Some(snapshot.id);
+            let created = self.create_anew(account, sizing, origin, &settings, packages).await?;
+            return Ok(self.info(created).await);
+        }
+        let sizing = request.sizes.or(DEFAULT_SIZING)?;
+        let claimed = self.claim(account, sizing, &settings, packages.clone()).await?;
         let record = match claimed {
             Some(record) => record,
-            None => self.create_anew(account, request.sizing, &settings, packages).await?,
+            None => self.create_anew(account, sizing, None, &settings, packages).await?,
         };
         Ok(self.info(record).await)
     }
@@ -217,7 +253,7 @@ impl<E: Engine> Service<E> {
         let operation = Operation::Claim;
         let scope = self.shared.store.account_scope(account);
         let image = self.shared.engine.image();
-        let claimed = scope.claim_ready_vm(image, sizing, settings, operation.as_str()).await?;
+        let claimed = scope.claim_ready_vm(image, sizing, settings, &operation.to_string()).await?;
         let Some((record, row)) = claimed else {
             return Ok(None);
         };
@@ -237,13 +273,15 @@ impl<E: Engine> Service<E> {
         &self,
         account: &AccountId,
         sizing: Sizing,
+        origin: Option<SnapshotId>,
         settings: &VmSettings,
         packages: Vec<AptPackage>,
     ) -> Result<VmRecord, VmError> {
         let operation = Operation::Create;
-        let vm = NewVm { id: VmId::random(), sizing, image: self.shared.engine.image().to_owned() };
+        let image = self.shared.engine.image().to_owned();
+        let vm = NewVm { id: VmId::random(), sizing, image, origin };
         let scope = self.shared.store.account_scope(account);
-        let (record, row) = scope.insert_vm(&vm, settings, operation.as_str()).await?;
+        let (record, row) = scope.insert_vm(&vm, settings, &operation.to_string()).await?;
         let begun = Begun { id: row.id, operation };
         self.shared.machine(&record)?.run_begun(record, begun, packages).await
     }
@@ -282,7 +320,7 @@ impl<E: Engine> Service<E> {
         Ok(self.info(record).await)
     }
 
-    /// Boots a stopped VM; a running one only takes the new settings.
+    /// Boots a stopped VM and restores a suspended one; a running one only takes the new settings.
     pub async fn start(
         &self,
         account: &AccountId,
@@ -308,7 +346,8 @@ impl<E: Engine> Service<E> {
         Ok(self.info(record).await)
     }
 
-    /// Shuts the guest down and keeps its disk. Answers the run that ended.
+    /// Shuts the guest down and keeps its disk; a suspended VM gives up its memory. Answers the run
+    /// that ended.
     pub async fn stop(
         &self,
         account: &AccountId,
@@ -330,7 +369,39 @@ impl<E: Engine> Service<E> {
         let record = self.record(account, vm).await?;
         let info = self.info(record.clone()).await;
         self.shared.machine(&record)?.run(Operation::Delete).await?;
+        self.shared.garbage.notify_one();
         Ok(info)
+    }
+
+    /// Gives the VM other sizes. One that runs or is suspended is shut down and booted again.
+    pub async fn resize(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        sizes: Sizes,
+    ) -> Result<VmInfo, VmError> {
+        let record = self.record(account, vm).await?;
+        if sizes == Sizes::default() {
+            return Err(VmError::ResizeEmpty);
+        }
+        let current = record.sizing;
+        let to = sizes.or(current)?;
+        if to.disk_mib < current.disk_mib {
+            let (current, requested) = (current.disk_mib, to.disk_mib);
+            return Err(VmError::DiskShrink { current, requested });
+        }
+        // What a suspended guest has not written to its disk yet must not be lost.
+        let record = match record.phase {
+            VmPhase::Suspended => self.start_if_needed(record).await?,
+            _ => record,
+        };
+        let machine = self.shared.machine(&record)?;
+        let was_running = record.instance.is_some();
+        let mut record = machine.run(Operation::Resize(to)).await?;
+        if was_running {
+            record = machine.run(Operation::Start).await?;
+        }
+        Ok(self.info(record).await)
     }
 
     /// Waits until the VM's process has ended; answers how, in words.
@@ -350,7 +421,8 @@ impl<E: Engine> Service<E> {
         exec: Exec,
     ) -> Result<ExecOutput, VmError> {
         let record = self.running(account, vm).await?;
-        self.shared.engine.exec(instance(&record)?, exec).await
+        let done = self.shared.engine.exec(instance(&record)?, exec).await;
+        self.explain(&record, done).await
     }
 
     /// Reads a file or directory. Starts the VM if it is stopped.
@@ -362,7 +434,8 @@ impl<E: Engine> Service<E> {
         path: &str,
     ) -> Result<FileOrDir, VmError> {
         let record = self.running(account, vm).await?;
-        self.shared.engine.read_path(instance(&record)?, user, path).await
+        let read = self.shared.engine.read_path(instance(&record)?, user, path).await;
+        self.explain(&record, read).await
     }
 
     /// Writes a file and makes missing parent directories. Starts the VM if it is stopped.
@@ -375,7 +448,25 @@ impl<E: Engine> Service<E> {
         content: Vec<u8>,
     ) -> Result<(), VmError> {
         let record = self.running(account, vm).await?;
-        self.shared.engine.write_file(instance(&record)?, user, path, content).await
+        let written = self.shared.engine.write_file(instance(&record)?, user, path, content).await;
+        self.explain(&record, written).await
+    }
+
+    /// A guest that does not answer may have been deleted or killed meanwhile: then that is why.
+    async fn explain<T>(
+        &self,
+        record: &VmRecord,
+        result: Result<T, VmError>,
+    ) -> Result<T, VmError> {
+        let (Err(VmError::GuestUnreachable(_)), Some(account)) = (&result, &record.account_id)
+        else {
+            return result;
+        };
+        let now = self.record(account, &record.id).await?;
+        if now.instance == record.instance {
+            return result;
+        }
+        Err(VmError::NotRunning(now.id))
     }
 
     async fn record(&self, account: &AccountId, vm: &VmId) -> Result<VmRecord, VmError> {
@@ -410,20 +501,30 @@ impl<E: Engine> Service<E> {
         let instance = record.instance.as_ref().map(|instance| &instance.id);
         let state = match (busy, instance) {
             (Some(busy), _) if busy.builds => VmState::Building,
-            (Some(busy), _) if busy.operation.success(&record) == Outcome::Running => {
+            (Some(Busy { operation: Operation::Suspend(_), .. }), _) => VmState::Suspending,
+            (
+                Some(Busy { operation: Operation::Snapshot(_) | Operation::Fork(_), .. }),
+                Some(_),
+            ) => VmState::Running,
+            (Some(busy), Some(_)) if busy.operation.success(&record) == Outcome::Running => {
                 VmState::Starting
             }
             (_, Some(instance)) if engine.is_up(instance) => VmState::Running,
             (_, Some(instance)) if engine.is_alive(instance) => VmState::Starting,
-            _ if record.deleted_at.is_some() || engine.has_disk(&record.id).await => {
-                VmState::Stopped
-            }
-            _ => VmState::Lost,
+            _ if record.deleted_at.is_none() && !engine.has_disk(&record.id).await => VmState::Lost,
+            _ => match &record.suspended {
+                Some(memory) if engine.snapshot_size(memory).await.is_none() => VmState::Lost,
+                Some(_) => VmState::Suspended,
+                None => VmState::Stopped,
+            },
         };
         let cpu_time = instance.and_then(|instance| engine.cpu_time(instance));
+        let last_network_activity =
+            instance.and_then(|instance| self.shared.activity().get(instance).copied());
         VmInfo {
             state,
             cpu_time,
+            last_network_activity,
             instance_id: instance.cloned(),
             id: record.id,
             name: record.name,
@@ -436,22 +537,21 @@ impl<E: Engine> Service<E> {
     }
 }
 
-/// What a VM needs first after the server started. With an unfinished operation any will do: the
-/// task finishes that one before it looks at another.
-fn first_operation<E: Engine>(
-    record: &VmRecord,
-    has_unfinished: bool,
-    engine: &E,
-) -> Option<Operation> {
-    let alive = record.instance.as_ref().is_some_and(|instance| engine.is_alive(&instance.id));
-    match record.phase {
-        // The pool is made anew: its VMs belong to nobody and may be of an older image.
-        VmPhase::Ready => Some(Operation::Discard),
-        // Waits for the guest to answer the new server.
-        VmPhase::Running if alive && !has_unfinished => Some(Operation::Start),
-        _ if record.instance.is_some() || has_unfinished => Some(Operation::Kill),
-        _ => None,
+/// The sizes of a VM made from a snapshot.
+fn sizing_from(snapshot: &SnapshotRecord, sizes: Sizes) -> Result<Sizing, VmError> {
+    let has = snapshot.sizing;
+    let sizing = sizes.or(has)?;
+    if (sizing.vcpus, sizing.memory_mib) != (has.vcpus, has.memory_mib) {
+        return Err(VmError::BadRequest(format!(
+            "snapshot {} was taken of a VM with {} vCPUs and {} MiB of memory, and its VMs begin \
+             with the same; leave the sizes out and resize the VM afterwards",
+            snapshot.id, has.vcpus, has.memory_mib
+        )));
     }
+    if sizing.disk_mib < has.disk_mib {
+        return Err(VmError::DiskShrink { current: has.disk_mib, requested: sizing.disk_mib });
+    }
+    Ok(sizing)
 }
 
 fn instance(record: &VmRecord) -> Result<&freestyle_store::Instance, VmError> {
