@@ -13,8 +13,9 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use freestyle_guest_protocol::ExecRequest;
 use freestyle_qemu::disk;
 use freestyle_qemu::memory::{Capture, Copied, Delta, Summary, merge};
 use freestyle_qemu::{Qmp, RunState};
@@ -27,6 +28,9 @@ use super::files::{
 use super::snapshots::{FrozenDisk, MAX_DEPTH, Memory, SnapshotManifest, sync_file};
 use super::{Inner, blocking, qemu_error};
 use crate::error::VmError;
+
+/// How long a guest may take to write what it has in memory to its disk.
+const SYNC_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why the guest is paused, and so whether it runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,8 @@ impl Inner {
         self.write_manifest(vm, disk.manifest.clone()).await?;
         let switch = Switch { from: disk.previous.disk.clone(), to: node };
         let machine_state = self.save_machine(vm, instance, id, Some(switch), After::RunOn).await?;
+        // The frozen layer is everybody's from now on.
+        qmp.release_files().await.map_err(qemu_error)?;
 
         let frozen = FrozenDisk {
             boot: disk.manifest.boot,
@@ -88,9 +94,31 @@ impl Inner {
         self.memory_snapshots_work().await?;
         let dir = self.snapshots.dir(id.as_str());
         blocking(move || make_dir(&dir)).await?;
+        self.sync_guest(vm, instance).await;
         let state = self.save_machine(vm, instance, id, None, After::StayPaused).await?;
         let (inner, vm, id) = (self.clone(), vm.clone(), id.clone());
         blocking(move || inner.complete(&vm, &id, state, None, true)).await
+    }
+
+    /// Has the guest write what it has in memory to its disk, so that little is lost should its memory
+    /// never be restored. A guest that does not answer is suspended all the same.
+    async fn sync_guest(&self, vm: &VmRecord, instance: &Instance) {
+        let sync = async {
+            let guest = self.process_of(vm, instance)?.guest().await?;
+            let request = ExecRequest {
+                command: "sync".to_owned(),
+                user: None,
+                timeout: Some(SYNC_LIMIT),
+                max_output: 1 << 10,
+            };
+            let done = guest.exec(request).await;
+            done.map_err(|error| VmError::GuestUnreachable(error.to_string()))
+        };
+        match tokio::time::timeout(SYNC_LIMIT, sync).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::debug!(vm = %vm.id, %error, "syncing a guest"),
+            Err(_) => tracing::debug!(vm = %vm.id, "syncing a guest takes too long"),
+        }
     }
 
     /// Removes what is there of a snapshot that was not finished, and lets the guest go on.
@@ -177,7 +205,9 @@ impl Inner {
             blocking(move || Capture::prepare(pid, memory_mib, &path).map_err(qemu_error));
         let prepared = prepared.await?;
         let devices = self.snapshots.devices_file(id.as_str());
-        let devices = File::create_new(&devices).map_err(failed("creating", &devices))?;
+        // QEMU takes a descriptor only for what it was opened for.
+        let file = File::options().write(true).create_new(true).open(&devices);
+        let devices = file.map_err(failed("creating", &devices))?;
 
         let begun = Instant::now();
         qmp.pause().await.map_err(qemu_error)?;

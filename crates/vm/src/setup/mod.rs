@@ -40,7 +40,7 @@ pub use services::{
     Environment, Exec, Mode, Patch, Restart, RestartPolicy, Service, Services, Settings,
     StartTimeout, Units,
 };
-pub use spec::{Layer, Sizes, Source, Spec};
+pub use spec::{EnsureSnapshot, Layer, Source, Spec};
 
 /// What one layer of a spec sets up in a guest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

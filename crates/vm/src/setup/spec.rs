@@ -5,6 +5,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::Setup;
+use crate::model::{Sizes, SnapshotPersistence};
 
 /// Raise this when the code changes what a layer of a given description makes of a guest.
 const KEY_VERSION: u32 = 1;
@@ -14,7 +15,7 @@ const KEY_VERSION: u32 = 1;
 pub struct Spec {
     /// What the innermost layer stands on.
     pub source: Source,
-    /// Sizes that were asked for.
+    /// CPU, memory and disk. What is absent is the default, or the snapshot's.
     pub sizes: Sizes,
     /// What is set up, the innermost layer first. Each but the last is a snapshot that may be kept
     /// for other specs with the same beginning. Of a VM the last is set up in the VM itself and is
@@ -36,17 +37,6 @@ fn as_text<S: serde::Serializer>(id: &SnapshotId, serializer: S) -> Result<S::Ok
     serializer.serialize_str(id.as_str())
 }
 
-/// Sizes that were asked for, each within its bounds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Sizes {
-    /// Virtual CPUs.
-    pub vcpus: Option<u32>,
-    /// Guest memory in MiB.
-    pub memory_mib: Option<u64>,
-    /// Root filesystem in MiB.
-    pub disk_mib: Option<u64>,
-}
-
 /// One layer of a spec.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Layer {
@@ -58,6 +48,17 @@ pub struct Layer {
     pub skip_cache: bool,
 }
 
+/// A snapshot to build from a spec, or to find among those that were built from the same.
+#[derive(Debug, Clone)]
+pub struct EnsureSnapshot {
+    /// A label for people; not unique.
+    pub name: Option<String>,
+    /// What happens to it when space runs out.
+    pub persistence: SnapshotPersistence,
+    /// What it is made of. The last layer is the snapshot; there always is one.
+    pub spec: Spec,
+}
+
 impl Spec {
     /// What each layer is a snapshot of, as 64 hex digits, innermost first: two layers have one key
     /// exactly if they and all below them are described alike and stand on the same. `image` names
@@ -66,8 +67,9 @@ impl Spec {
         let mut below = String::new();
         let key = |layer: &Layer| {
             let base = matches!(self.source, Source::BaseImage).then_some(image);
+            let Sizes { vcpus, memory_mib, disk_mib } = self.sizes;
             let description = (
-                (KEY_VERSION, base, &self.source, self.sizes),
+                (KEY_VERSION, base, &self.source, vcpus, memory_mib, disk_mib),
                 &below,
                 &layer.setup,
                 &layer.discriminator,
