@@ -8,8 +8,10 @@
 //! # Reading guide
 //!
 //! [`Repositories`] makes, finds and deletes; a [`Repository`] answers everything else. Transfers
-//! are in `smart_http` and run `git` (`process`), which alone can serve packs.
-//! All else is in process.
+//! are in `smart_http` and run `git` (`process`), which alone can serve packs; so does `archive`.
+//! All else is in process: `objects` reads the object database and has the values that reads answer
+//! with, `revision` finds what a name means, and `history`, `content`, `compare` and `search` are
+//! the reads; `write` makes commits.
 //!
 //! # Durability
 //!
@@ -23,22 +25,40 @@
 //! checks them. Symbolic links are content like any other and never followed. Each request is
 //! bounded in size, time and number at one time ([`Limits`]).
 
+mod archive;
+mod compare;
+mod content;
+mod diff;
 mod disk;
 mod error;
+mod history;
 mod id;
 mod limits;
 mod objects;
 mod process;
 mod refs;
 mod repository;
+mod revision;
+mod search;
 mod smart_http;
+mod write;
 
+pub use archive::ArchiveFormat;
+pub use compare::{CompareStatus, ComparedFile, Comparison, FileStatus};
+pub use content::{Branch, Contents, Directory, DirectoryEntry};
 pub use error::{GitError, SearchKind};
 pub use gix_hash::ObjectId;
+pub use history::{CommitList, ListCommits, Order};
 pub use id::{ParseRepositoryIdError, RepositoryId};
 pub use limits::Limits;
+pub use objects::{Blob, Commit, Date, EntryKind, Signature, Tag, TreeEntry};
 pub use refs::BranchName;
 pub use repository::{Config, Repositories, Repository};
+pub use search::{
+    CommitMatch, CommitMatches, ContentMatch, ContentMatches, DiffCommit, DiffFile, DiffMatch,
+    DiffMatches, FileMatch, FileMatches, Search, SearchedFile,
+};
 pub use smart_http::{
     FinishedPush, GitProtocol, Output, Push, PushEnd, RefUpdate, Service, TransferRequest,
 };
+pub use write::{CreatedCommit, Encoding, FileChange, Identity, NewCommit};

@@ -43,6 +43,8 @@ pub struct Limits {
     pub stall_time: Duration,
     /// How long one read of the API (content, compare, search) may take.
     pub read_time: Duration,
+    /// Searches that run at one time; each uses all processors.
+    pub searches_per_host: usize,
     /// Reads and commits of the API that run at one time.
     pub blocking_per_host: usize,
 }
@@ -68,6 +70,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(120),
             read_time: Duration::from_secs(20),
             blocking_per_host: 4 * cores,
+            searches_per_host: cores,
         }
     }
 }
@@ -126,6 +129,8 @@ pub(crate) struct Admission {
     pub(crate) transfers: Queue,
     /// Processes that search and compress objects.
     pub(crate) packing: Queue,
+    /// Searches of the API.
+    pub(crate) searching: Queue,
 }
 
 impl Admission {
@@ -134,6 +139,7 @@ impl Admission {
         Self {
             transfers: queue(limits.transfers_per_host),
             packing: queue(limits.packing_per_host),
+            searching: queue(limits.searches_per_host),
         }
     }
 
@@ -141,7 +147,12 @@ impl Admission {
         let queue = |places| Queue::new(places, limits.queue_per_repository, limits.queue_time);
         // One repository cannot take all places of the host.
         let packing = limits.packing_per_host.div_ceil(2);
-        Self { transfers: queue(limits.transfers_per_repository), packing: queue(packing) }
+        let searching = limits.searches_per_host.div_ceil(2);
+        Self {
+            transfers: queue(limits.transfers_per_repository),
+            packing: queue(packing),
+            searching: queue(searching),
+        }
     }
 }
 

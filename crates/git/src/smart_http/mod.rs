@@ -138,13 +138,27 @@ impl Repository {
         service: Service,
         protocol: Option<GitProtocol>,
     ) -> Result<Output, GitError> {
-        let place = self.transfer_place().await?;
         // There is no version 2 of pushing; git answers with version 0 whatever is asked for.
         let protocol = protocol.filter(|_| service == Service::UploadPack);
-        let is_version_2 = protocol.as_ref().is_some_and(GitProtocol::is_version_2);
+        let mut head = Vec::new();
+        if !protocol.as_ref().is_some_and(GitProtocol::is_version_2) {
+            head = pkt_line::line(format!("# service={}\n", service.name()).as_bytes());
+            head.extend_from_slice(b"0000");
+        }
         let protocol = protocol.as_ref().map(GitProtocol::as_str);
         let arguments = [service.subcommand(), "--stateless-rpc", "--advertise-refs", "."];
-        let arguments = arguments.map(OsStr::new);
+        self.stream(head, protocol, &arguments.map(OsStr::new)).await
+    }
+
+    /// What `git <arguments>` writes, after `head`.
+    pub(crate) async fn stream(
+        &self,
+        head: Vec<u8>,
+        protocol: Option<&str>,
+        arguments: &[&OsStr],
+    ) -> Result<Output, GitError> {
+        let place = self.transfer_place().await?;
+        let arguments = arguments.iter().copied();
         let mut process = self.shared.git.start(&self.state.path, &[], protocol, arguments)?;
         let limits = &self.shared.limits;
         let (sender, output) = channel(limits.stall_time);
@@ -153,10 +167,7 @@ impl Repository {
             let _place = place;
             drop(process.stdin.take());
             let forwarded = tokio::time::timeout(time, async {
-                if !is_version_2 {
-                    let mut head =
-                        pkt_line::line(format!("# service={}\n", service.name()).as_bytes());
-                    head.extend_from_slice(b"0000");
+                if !head.is_empty() {
                     sender.send(head).await?;
                 }
                 if let Some(mut stdout) = process.stdout.take() {
@@ -166,16 +177,17 @@ impl Repository {
                 }
                 Ok::<_, PeerGone>(())
             });
-            match forwarded.await {
-                Ok(Ok(())) => match process.wait().await {
-                    Ok((status, _)) if status.success() => {}
-                    Ok((status, message)) => {
-                        tracing::warn!(%status, message, "git failed to list the refs");
-                        sender.fail("git failed").await;
-                    }
-                    Err(error) => sender.fail(&error.to_string()).await,
-                },
-                Ok(Err(PeerGone)) | Err(_) => process.terminate().await,
+            if !matches!(forwarded.await, Ok(Ok(()))) {
+                process.terminate().await;
+                return sender.fail("the answer was broken off").await;
+            }
+            match process.wait().await {
+                Ok((status, _)) if status.success() => {}
+                Ok((status, message)) => {
+                    tracing::warn!(%status, message, "git failed");
+                    sender.fail("git failed").await;
+                }
+                Err(error) => sender.fail(&error.to_string()).await,
             }
         });
         Ok(output)

@@ -269,3 +269,25 @@ async fn receive_pack(
     });
     Ok(answer("git-receive-pack-result", push.output))
 }
+
+/// A commit of some files on a branch, without anything special.
+pub(crate) fn new_commit(branch: &str, files: &[(&str, &str)]) -> freestyle_git::NewCommit {
+    let file = |(path, content): &(&str, &str)| freestyle_git::FileChange {
+        path: (*path).to_owned(),
+        content: Some((*content).to_owned()),
+        ..Default::default()
+    };
+    freestyle_git::NewCommit {
+        message: "change".to_owned(),
+        files: files.iter().map(file).collect(),
+        branch: Some(branch.to_owned()),
+        author: freestyle_git::Identity { name: "Ada".into(), email: "ada@example.com".into() },
+        expected_sha: None,
+    }
+}
+
+/// All bytes of an answer.
+pub(crate) async fn collect(output: freestyle_git::Output) -> Vec<u8> {
+    let chunks: Vec<bytes::Bytes> = output.try_collect().await.unwrap();
+    chunks.concat()
+}

@@ -1,0 +1,292 @@
+//! Walks through the commits of a repository: listing them, and how two of them relate.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
+
+use gix_hash::{ObjectId, oid};
+use gix_object::Kind;
+
+use crate::objects::{Commit, Reader, SHA1};
+use crate::{BranchName, GitError, Repository};
+
+/// Most commits that a listing answers with.
+const MOST_LISTED: usize = 500;
+
+/// What a walk needs to know of a commit.
+#[derive(Debug, Clone)]
+pub(crate) struct CommitInfo {
+    pub(crate) parents: Vec<ObjectId>,
+    /// Of the committer, in seconds.
+    time: i64,
+    /// Larger than those of all its ancestors, when there is a commit graph.
+    generation: Option<u32>,
+}
+
+/// In which order commits are listed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Descending,
+    /// Oldest first.
+    Ascending,
+}
+
+/// Which commits are listed: those that the branch contains, from the commit `until` (itself
+/// included) back to the commit `since` (itself included).
+#[derive(Debug, Clone, Default)]
+pub struct ListCommits {
+    /// A branch; the default branch if there is none.
+    pub branch: Option<String>,
+    /// Most commits answered; at most 500 are.
+    pub limit: usize,
+    /// Commits left out at the beginning. Not together with `since` or `until`.
+    pub offset: usize,
+    /// Order of the answer, and at which end `offset` and `limit` count.
+    pub order: Order,
+    /// Id of the oldest commit.
+    pub since: Option<String>,
+    /// Id of the newest commit.
+    pub until: Option<String>,
+    /// Whether to count all commits that are selected.
+    pub with_total: bool,
+}
+
+/// A part of a history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommitList {
+    /// The commits.
+    pub commits: Vec<Commit>,
+    /// How many commits are selected, when it was asked for.
+    pub total: Option<usize>,
+    /// The commit after the last one of the answer: `until` of the next call when the order is
+    /// descending, `since` when it is ascending.
+    pub next_commit: Option<ObjectId>,
+}
+
+/// How many commits each of two has that the other has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Relation {
+    /// Commits of the second only.
+    pub(crate) ahead: usize,
+    /// Commits of the first only.
+    pub(crate) behind: usize,
+    /// The newest commit of both.
+    pub(crate) merge_base: Option<ObjectId>,
+}
+
+impl Repository {
+    /// Lists commits.
+    pub async fn list_commits(&self, request: ListCommits) -> Result<CommitList, GitError> {
+        self.read(move |reader| reader.list_commits(&request)).await
+    }
+
+    /// The commit with an id, which may be cut short.
+    pub async fn commit(&self, sha: &str) -> Result<Commit, GitError> {
+        let sha = sha.to_owned();
+        self.read(move |reader| reader.commit(&reader.commit_by_id(&sha)?)).await
+    }
+}
+
+impl Reader<'_> {
+    fn list_commits(&self, request: &ListCommits) -> Result<CommitList, GitError> {
+        let has_selector = request.since.is_some() || request.until.is_some();
+        if has_selector && request.offset > 0 {
+            return Err(GitError::OffsetWithSelector);
+        }
+        let nothing = CommitList { commits: Vec::new(), total: Some(0), next_commit: None };
+        let Some((branch, tip)) = self.branch_tip(request.branch.as_deref())? else {
+            return Ok(nothing);
+        };
+        let until = request.until.as_deref().map(|sha| self.commit_by_id(sha)).transpose()?;
+        let since = request.since.as_deref().map(|sha| self.commit_by_id(sha)).transpose()?;
+        for selected in until.iter().chain(&since) {
+            if !self.is_ancestor(*selected, tip)? {
+                let (sha, branch) = (selected.to_string(), branch.as_str().to_owned());
+                return Err(GitError::CommitNotInBranch { sha, branch });
+            }
+        }
+        if let (Some(since), Some(until)) = (since, until)
+            && !self.is_ancestor(since, until)?
+        {
+            let (since, until) = (since.to_string(), until.to_string());
+            return Err(GitError::InvalidRange { since, until });
+        }
+        // What is older than `since`, and `since` itself is not.
+        let hidden = match since {
+            Some(since) => self.commit_info(&since)?.parents,
+            None => Vec::new(),
+        };
+        let limit = request.limit.clamp(1, MOST_LISTED);
+        let first = request.offset;
+        let end = first.saturating_add(limit);
+        let needs_all = request.with_total || request.order == Order::Ascending;
+        let mut ids = Vec::new();
+        let mut walk = Walk::new(self, until.unwrap_or(tip), &hidden)?;
+        while needs_all || ids.len() <= end {
+            let Some(id) = walk.next()? else { break };
+            ids.push(id);
+        }
+        let total = request.with_total.then_some(ids.len());
+        if request.order == Order::Ascending {
+            ids.reverse();
+        }
+        let listed = ids.get(first..end.min(ids.len())).unwrap_or_default();
+        let commits = listed.iter().map(|id| self.commit(id)).collect::<Result<_, _>>()?;
+        Ok(CommitList { commits, total, next_commit: ids.get(end).copied() })
+    }
+
+    /// A branch and its newest commit; without a name the default branch, which may have none yet.
+    pub(crate) fn branch_tip(
+        &self,
+        name: Option<&str>,
+    ) -> Result<Option<(BranchName, ObjectId)>, GitError> {
+        let named = match name {
+            None | Some("HEAD") => None,
+            Some(name) => Some(name.strip_prefix("refs/heads/").unwrap_or(name)),
+        };
+        let Some(name) = named else {
+            let branch = self.refs.default_branch()?.ok_or(GitError::NoDefaultBranch)?;
+            let tip = self.refs.branch(&branch)?;
+            return Ok(tip.map(|tip| (branch, tip)));
+        };
+        let not_found = || GitError::BranchNotFound { branch: name.to_owned() };
+        let branch = match BranchName::parse(name) {
+            Err(GitError::BranchNameEmpty) => return Err(GitError::BranchNameEmpty),
+            branch => branch.map_err(|_| not_found())?,
+        };
+        let tip = self.refs.branch(&branch)?.ok_or_else(not_found)?;
+        Ok(Some((branch, tip)))
+    }
+
+    pub(crate) fn commit_info(&self, id: &oid) -> Result<CommitInfo, GitError> {
+        let graph = self.graph.as_ref();
+        let known = graph.and_then(|graph| Some((graph, graph.commit_by_id(id)?)));
+        if let Some((graph, commit)) = known {
+            let parents = commit.iter_parents();
+            let parents: Result<_, _> =
+                parents.map(|at| at.map(|at| graph.id_at(at).to_owned())).collect();
+            return Ok(CommitInfo {
+                parents: parents.map_err(GitError::objects)?,
+                time: i64::try_from(commit.committer_timestamp()).unwrap_or(i64::MAX),
+                generation: Some(commit.generation()),
+            });
+        }
+        let bytes = self.object(id, Kind::Commit)?;
+        let bytes = bytes.ok_or_else(|| GitError::CommitNotFound { sha: id.to_string() })?;
+        let commit = gix_object::CommitRefIter::from_bytes(&bytes, SHA1);
+        let parents = commit.parent_ids().collect();
+        let time = commit.committer().map_or(0, |committer| committer.seconds());
+        Ok(CommitInfo { parents, time, generation: None })
+    }
+
+    /// Whether a commit is another or one of its ancestors.
+    pub(crate) fn is_ancestor(&self, older: ObjectId, newer: ObjectId) -> Result<bool, GitError> {
+        let oldest = self.commit_info(&older)?.generation;
+        let mut seen = HashSet::from([newer]);
+        let mut left = vec![newer];
+        while let Some(id) = left.pop() {
+            if id == older {
+                return Ok(true);
+            }
+            self.deadline.check()?;
+            let info = self.commit_info(&id)?;
+            if matches!((info.generation, oldest), (Some(this), Some(oldest)) if this <= oldest) {
+                continue;
+            }
+            left.extend(info.parents.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(false)
+    }
+
+    /// How two commits relate. Both histories are walked at once, newest first, until only commits
+    /// of both are left; as in git, clocks that were far off can make the counts larger.
+    pub(crate) fn relation(&self, base: ObjectId, head: ObjectId) -> Result<Relation, GitError> {
+        const BASE: u8 = 1;
+        const HEAD: u8 = 2;
+        const BOTH: u8 = BASE | HEAD;
+        let mut sides: HashMap<ObjectId, u8> = HashMap::new();
+        let mut left = BinaryHeap::new();
+        let mut merge_base = None;
+        // Entries of `left` that may still be of one side only.
+        let mut open = 0;
+        for (id, side) in [(base, BASE), (head, HEAD)] {
+            *sides.entry(id).or_default() |= side;
+            left.push((self.commit_info(&id)?.time, id));
+            open += 1;
+        }
+        let mut closed = HashSet::new();
+        while open > 0 {
+            self.deadline.check()?;
+            let Some((_, id)) = left.pop() else { break };
+            let side = sides.get(&id).copied().unwrap_or_default();
+            if !closed.contains(&id) {
+                open -= 1;
+            }
+            if side == BOTH {
+                merge_base.get_or_insert(id);
+            }
+            for parent in self.commit_info(&id)?.parents {
+                let before = sides.get(&parent).copied().unwrap_or_default();
+                if before | side == before {
+                    continue;
+                }
+                sides.insert(parent, before | side);
+                left.push((self.commit_info(&parent)?.time, parent));
+                if before | side == BOTH {
+                    closed.insert(parent);
+                } else {
+                    open += 1;
+                }
+            }
+        }
+        let count = |side| sides.values().filter(|of| **of == side).count();
+        Ok(Relation { ahead: count(HEAD), behind: count(BASE), merge_base })
+    }
+}
+
+/// Commits from one back, newest first and each once, without those of hidden histories.
+pub(crate) struct Walk<'a> {
+    reader: &'a Reader<'a>,
+    left: BinaryHeap<(i64, Reverse<usize>, ObjectId)>,
+    seen: HashSet<ObjectId>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(
+        reader: &'a Reader<'a>,
+        from: ObjectId,
+        hidden: &[ObjectId],
+    ) -> Result<Self, GitError> {
+        let mut seen = HashSet::new();
+        let mut stack: Vec<ObjectId> = hidden.to_vec();
+        while let Some(id) = stack.pop() {
+            reader.deadline.check()?;
+            if seen.insert(id) {
+                stack.extend(reader.commit_info(&id)?.parents);
+            }
+        }
+        let mut walk = Self { reader, left: BinaryHeap::new(), seen };
+        walk.push(from)?;
+        Ok(walk)
+    }
+
+    fn push(&mut self, id: ObjectId) -> Result<(), GitError> {
+        if self.seen.insert(id) {
+            let time = self.reader.commit_info(&id)?.time;
+            // Of the same second, what was met first comes first: parents after their children.
+            self.left.push((time, Reverse(self.seen.len()), id));
+        }
+        Ok(())
+    }
+
+    /// The next commit.
+    pub(crate) fn next(&mut self) -> Result<Option<ObjectId>, GitError> {
+        self.reader.deadline.check()?;
+        let Some((_, _, id)) = self.left.pop() else { return Ok(None) };
+        for parent in self.reader.commit_info(&id)?.parents {
+            self.push(parent)?;
+        }
+        Ok(Some(id))
+    }
+}

@@ -1,0 +1,274 @@
+//! Commits made through the API: files in, one compare-and-swap of a branch out.
+
+mod path;
+mod store;
+mod tree;
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use gix_hash::ObjectId;
+use gix_object::Kind;
+
+use self::store::NewObjects;
+use self::tree::{Edit, Edits};
+use crate::objects::{Commit, Reader};
+use crate::refs::Swap;
+use crate::{BranchName, GitError, Repository};
+
+/// Git holds the lock of a ref for milliseconds.
+const LOCK_ATTEMPTS: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// A commit without an expected parent is made anew when a push was faster.
+const REBASE_ATTEMPTS: usize = 16;
+const LONGEST_MESSAGE: usize = 1 << 20;
+const LONGEST_NAME: usize = 1024;
+
+/// Who makes a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// As it is shown.
+    pub name: String,
+    /// Without angle brackets.
+    pub email: String,
+}
+
+/// How the content of a file is written in a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Encoding {
+    /// As it is.
+    #[default]
+    Utf8,
+    /// As base64, with padding.
+    Base64,
+}
+
+/// A change of one file: exactly one of content and deletion.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileChange {
+    /// From the root of the repository.
+    pub path: String,
+    /// The new content.
+    pub content: Option<String>,
+    /// How `content` is written.
+    pub encoding: Encoding,
+    /// Whether the file is to be deleted.
+    pub deleted: bool,
+}
+
+/// A commit to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewCommit {
+    /// The message.
+    pub message: String,
+    /// What changes. Without any the commit has the tree of its parent.
+    pub files: Vec<FileChange>,
+    /// The branch that gets the commit; the default branch if there is none. A branch that does not
+    /// exist is made, with this commit as its first.
+    pub branch: Option<String>,
+    /// Author and committer.
+    pub author: Identity,
+    /// Where the branch must be, as a whole id. Without it the commit goes on top of what is there.
+    pub expected_sha: Option<String>,
+}
+
+/// A commit that was made, and what it did to its branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreatedCommit {
+    /// The commit.
+    pub commit: Commit,
+    /// The one ref that was moved.
+    pub update: crate::RefUpdate,
+}
+
+impl Repository {
+    /// Makes a commit and moves the branch to it: both or nothing, durable when it returns.
+    ///
+    /// If the future is dropped, the commit may have been made all the same. Who has something to
+    /// do for every update of a ref runs this in a task of its own.
+    pub async fn create_commit(&self, request: NewCommit) -> Result<CreatedCommit, GitError> {
+        let limit = self.shared.limits.commit_bytes;
+        if request.files.len() > self.shared.limits.commit_files {
+            return Err(GitError::InvalidRequest(format!(
+                "a commit can change {} files at most",
+                self.shared.limits.commit_files
+            )));
+        }
+        let bytes = request.files.iter().filter_map(|file| file.content.as_ref()).map(String::len);
+        if bytes.sum::<usize>() as u64 > limit {
+            return Err(GitError::TooLarge { what: "the commit".to_owned(), limit });
+        }
+        let _turn = self.state.writing.lock().await;
+        let request = std::sync::Arc::new(Prepared::new(request)?);
+        for _ in 0..REBASE_ATTEMPTS {
+            let prepared = request.clone();
+            let built =
+                self.blocking(move |this| prepared.build(&this.reader()?, &this.state.path));
+            let built = std::sync::Arc::new(built.await?);
+            let candidate = built.clone();
+            let moved = self.with_ref_lock(move |reader| {
+                match reader.refs.swap(&candidate.branch, candidate.parent, candidate.commit)? {
+                    Swap::Locked => Ok(None),
+                    Swap::Done => Ok(Some(Ok(()))),
+                    Swap::Moved(actual) => Ok(Some(Err(actual))),
+                }
+            });
+            match moved.await? {
+                Ok(()) => return self.created(&built).await,
+                Err(actual) => request.refuse_conflict(actual)?,
+            }
+        }
+        Err(GitError::Busy)
+    }
+
+    async fn created(&self, built: &Built) -> Result<CreatedCommit, GitError> {
+        let id = built.commit;
+        let reader = move |this: &Self| this.reader()?.commit(&id);
+        let update = crate::RefUpdate {
+            name: built.branch.full_name().to_owned(),
+            old: built.parent,
+            new: Some(built.commit),
+        };
+        Ok(CreatedCommit { commit: self.finish_blocking(reader).await?, update })
+    }
+
+    /// Runs work that needs the lock of a ref until it gets it; none says that another has it.
+    pub(crate) async fn with_ref_lock<T: Send + 'static>(
+        &self,
+        work: impl Fn(&Reader<'_>) -> Result<Option<T>, GitError> + Send + Sync + 'static,
+    ) -> Result<T, GitError> {
+        let work = std::sync::Arc::new(work);
+        for _ in 0..LOCK_ATTEMPTS {
+            let attempt = work.clone();
+            if let Some(done) = self.read(move |reader| attempt(reader)).await? {
+                return Ok(done);
+            }
+            tokio::time::sleep(LOCK_PAUSE).await;
+        }
+        Err(GitError::Busy)
+    }
+}
+
+/// A request, checked as far as it can be without the repository.
+struct Prepared {
+    message: String,
+    branch: Option<BranchName>,
+    author: Identity,
+    expected: Option<ObjectId>,
+    files: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// A commit that no branch has yet.
+struct Built {
+    branch: BranchName,
+    parent: Option<ObjectId>,
+    commit: ObjectId,
+}
+
+impl Prepared {
+    fn new(request: NewCommit) -> Result<Self, GitError> {
+        let refuse = |reason: &str| Err(GitError::InvalidRequest(reason.to_owned()));
+        if request.message.trim().is_empty() {
+            return refuse("the message of a commit cannot be empty");
+        }
+        if request.message.contains('\0') || request.message.len() > LONGEST_MESSAGE {
+            return refuse(
+                "the message of a commit cannot be longer than 1 MiB or have a zero byte",
+            );
+        }
+        for part in [&request.author.name, &request.author.email] {
+            let is_bad = |c: char| c.is_control() || c == '<' || c == '>';
+            if part.trim().is_empty() || part.contains(is_bad) || part.len() > LONGEST_NAME {
+                return refuse("an author has a name and an email, without angle brackets");
+            }
+        }
+        let expected = match request.expected_sha.as_deref().map(crate::revision::full_id) {
+            Some(None) => return refuse("expectedSha is not the id of a commit"),
+            Some(Some(expected)) => Some(expected),
+            None => None,
+        };
+        let branch = request.branch.as_deref();
+        let branch = branch.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
+        let branch = branch.map(BranchName::parse).transpose()?;
+        let mut message = request.message;
+        if !message.ends_with('\n') {
+            message.push('\n');
+        }
+        let files = request.files.into_iter().map(FileChange::decode).collect::<Result<_, _>>()?;
+        Ok(Self { message, branch, author: request.author, expected, files })
+    }
+
+    /// `ConflictingParent` if the branch must be elsewhere.
+    fn refuse_conflict(&self, actual: Option<ObjectId>) -> Result<(), GitError> {
+        match self.expected {
+            Some(expected) if actual != Some(expected) => Err(GitError::ConflictingParent {
+                expected: expected.to_string(),
+                actual: actual.map(|actual| actual.to_string()),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the objects of the commit on top of where the branch is now.
+    fn build(&self, reader: &Reader<'_>, repository: &std::path::Path) -> Result<Built, GitError> {
+        let branch = match &self.branch {
+            Some(branch) => branch.clone(),
+            None => reader.refs.default_branch()?.ok_or(GitError::NoDefaultBranch)?,
+        };
+        let parent = reader.refs.branch(&branch)?;
+        self.refuse_conflict(parent)?;
+        let base = parent.map(|parent| reader.commit(&parent)).transpose()?;
+        let mut new = NewObjects::default();
+        let mut edits = Edits::default();
+        for (path, content) in &self.files {
+            let edit = match content {
+                Some(content) => Edit::Write(new.add(reader, Kind::Blob, content.clone())?),
+                None => Edit::Delete,
+            };
+            edits.add(path, edit)?;
+        }
+        let tree = base.as_ref().map(|base| base.tree);
+        let tree = match edits.apply(reader, tree, "", &mut new)? {
+            Some(tree) => tree,
+            None => new.add(reader, Kind::Tree, Vec::new())?,
+        };
+        let commit = new.add(reader, Kind::Commit, self.encode(tree, base.as_ref()))?;
+        new.write(repository)?;
+        Ok(Built { branch, parent, commit })
+    }
+
+    fn encode(&self, tree: ObjectId, base: Option<&Commit>) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now = now.map_or(0, |now| now.as_secs().cast_signed());
+        // Never before its parent, whatever the clocks did: walks go by the time.
+        let now = base.map_or(now, |base| now.max(base.committer.date.seconds));
+        let parent = base.map_or(String::new(), |base| format!("parent {}\n", base.sha));
+        let who = format!("{} <{}> {now} +0000", self.author.name.trim(), self.author.email.trim());
+        let message = &self.message;
+        format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{message}").into_bytes()
+    }
+}
+
+impl FileChange {
+    /// The path and its new content; none deletes it.
+    fn decode(self) -> Result<(String, Option<Vec<u8>>), GitError> {
+        let path = self.path;
+        match (self.content, self.deleted) {
+            (Some(content), false) => {
+                let content =
+                    match self.encoding {
+                        Encoding::Utf8 => content.into_bytes(),
+                        Encoding::Base64 => base64::engine::general_purpose::STANDARD
+                            .decode(content)
+                            .map_err(|_| GitError::InvalidBase64 { path: path.clone() })?,
+                    };
+                Ok((path, Some(content)))
+            }
+            (None, true) => Ok((path, None)),
+            _ => {
+                let reason = "a change has either content or deleted: true";
+                Err(GitError::InvalidFileChange { path, reason })
+            }
+        }
+    }
+}
