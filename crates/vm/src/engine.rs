@@ -47,6 +47,11 @@ pub enum Step {
         /// The identifier given to them.
         id: SnapshotId,
     },
+    /// Copies what the layers between the VM's disk and the base image hold into the disk, while the
+    /// guest runs. Takes long; may be given up at any moment.
+    Flatten,
+    /// Ends a `Flatten` that was given up.
+    StopFlattening,
     /// Asks the guest to power off and waits for a bounded time. Never fails.
     ShutDown,
     /// Ends the process, if there is one, and waits until it is gone.
@@ -64,6 +69,32 @@ pub struct SnapshotSize {
     pub memory: u64,
     /// The layer of the disk that was frozen for it.
     pub disk: u64,
+}
+
+/// What the files of a server take on its disk.
+#[derive(Debug, Clone, Default)]
+pub struct StorageUse {
+    /// Bytes of everything in the data directory; each file once, however many names it has.
+    pub total: u64,
+    /// Bytes free to use on its file system.
+    pub free: u64,
+    /// Bytes of the cache, of which the data directory shares some.
+    pub cache: u64,
+    /// Bytes of each VM's own disk.
+    pub vms: Vec<(VmId, u64)>,
+    /// Snapshots and layers by identifier.
+    pub snapshots: Vec<SnapshotUse>,
+}
+
+/// What is kept under the identifier of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotUse {
+    /// As in the store; templates of the base image have others.
+    pub id: String,
+    /// What it takes.
+    pub size: SnapshotSize,
+    /// VMs and snapshots that stand directly on its disk or memory.
+    pub users: usize,
 }
 
 /// How a process ended.
@@ -111,6 +142,12 @@ pub trait Engine: Send + Sync + 'static {
         &self,
         snapshot: &SnapshotId,
     ) -> impl Future<Output = Option<SnapshotSize>> + Send;
+
+    /// How many layers the VM's disk stands on, its base image's among them; 0 if it has none.
+    fn disk_layers(&self, vm: &VmId) -> impl Future<Output = usize> + Send;
+
+    /// What every file takes and who needs it.
+    fn storage_use(&self) -> impl Future<Output = Result<StorageUse, VmError>> + Send;
 
     /// Bytes that have crossed the instance's network device in either direction; `None` if it has
     /// none.

@@ -345,6 +345,7 @@ impl<E: Engine> Machine<E> {
             Operation::Stop | Operation::Kill if instance.is_none() && !is_suspended => Ok(()),
             Operation::Discard if self.record.account_id.is_some() => Ok(()),
             Operation::Suspend(_) if is_suspended => Ok(()),
+            Operation::Flatten if !is_alive => Ok(()),
             Operation::Snapshot(_) | Operation::Fork(_) | Operation::Suspend(_)
                 if !is_alive && !is_suspended =>
             {
@@ -405,7 +406,9 @@ impl<E: Engine> Machine<E> {
             let outcome = operation.success(&self.record);
             return self.settle(begun, outcome, operation.ending()).await;
         };
-        tracing::warn!(vm = %self.record.id, %operation, %error, "undoing");
+        if !operation.is_background() {
+            tracing::warn!(vm = %self.record.id, %operation, %error, "undoing");
+        }
         self.undo(begun).await?;
         Err(error)
     }
@@ -417,7 +420,7 @@ impl<E: Engine> Machine<E> {
         steps: &[Step],
         packages: &[AptPackage],
     ) -> Result<(), VmError> {
-        let Self { shared, record, urgent, next, .. } = self;
+        let Self { shared, record, requests, urgent, next, .. } = self;
         let build = build(&shared.engine, record, steps, packages);
         tokio::pin!(build);
         loop {
@@ -430,6 +433,10 @@ impl<E: Engine> Machine<E> {
                     if gives_up {
                         return Err(VmError::Interrupted(record.id.clone()));
                     }
+                }
+                Some(request) = requests.recv(), if operation.is_background() && next.is_none() => {
+                    *next = Some(request);
+                    return Err(VmError::Interrupted(record.id.clone()));
                 }
             }
         }
@@ -445,22 +452,23 @@ impl<E: Engine> Machine<E> {
             _ => false,
         };
         let outcome = begun.operation.failure(&self.record, is_alive, is_saved);
-        if let Some(id) = begun.operation.snapshot()
-            && outcome != Outcome::Suspended(id.clone())
+        let is_complete = matches!(
+            (&begun.operation, &outcome),
+            (Operation::Suspend(id), Outcome::Suspended(saved)) if id == saved
+        );
+        if !is_complete
+            && let Some(step) = begun.operation.undo()
+            && let Err(error) = self.undo_step(&begun.operation, &step).await
         {
-            let abandoned = self.abandon(&begun.operation, id).await;
-            if let Err(error) = abandoned {
-                self.unfinished = Some(begun);
-                return Err(error);
-            }
+            self.unfinished = Some(begun);
+            return Err(error);
         }
         self.settle(begun, outcome, "ended").await
     }
 
-    async fn abandon(&self, operation: &Operation, id: &SnapshotId) -> Result<(), VmError> {
-        let step = Step::Abandon { id: id.clone() };
-        self.shared.engine.apply(&step, &self.record).await?;
-        if matches!(operation, Operation::Suspend(_)) {
+    async fn undo_step(&self, operation: &Operation, step: &Step) -> Result<(), VmError> {
+        self.shared.engine.apply(step, &self.record).await?;
+        if let Operation::Suspend(id) = operation {
             self.shared.store.system().finish_snapshot(id, SnapshotEnd::Deleted).await?;
         }
         Ok(())

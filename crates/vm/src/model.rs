@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use freestyle_store::{BuildId, InstanceId, SnapshotId, VmId};
+use freestyle_store::{AccountId, BuildId, InstanceId, SnapshotId, VmId};
 pub use freestyle_store::{DeleteEvent, Persistence, Sizing, SnapshotPersistence, SnapshotState};
 
 use crate::error::VmError;
@@ -296,6 +296,53 @@ pub struct SuspendedVm {
     pub instance: Option<InstanceId>,
     /// Its saved memory.
     pub snapshot: Option<SnapshotId>,
+}
+
+/// What a piece of storage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageKind {
+    /// The disk of a VM, as far as only this VM has it.
+    Vm,
+    /// A snapshot that an account keeps.
+    Snapshot,
+    /// The memory of a suspended VM.
+    SuspendedMemory,
+    /// What is left of a snapshot that was deleted, or of a fork, because something stands on it.
+    SharedLayer,
+    /// A snapshot of the base image.
+    BaseImage,
+}
+
+/// A piece of storage.
+#[derive(Debug, Clone)]
+pub struct StorageItem {
+    /// What it is.
+    pub kind: StorageKind,
+    /// Identifier of the VM or snapshot.
+    pub id: String,
+    /// Whose it is; the host's own where absent.
+    pub account: Option<AccountId>,
+    /// Its label.
+    pub name: Option<String>,
+    /// Bytes of memory images.
+    pub memory: u64,
+    /// Bytes of disk layers.
+    pub disk: u64,
+    /// How many VMs and snapshots stand directly on it.
+    pub users: usize,
+}
+
+/// What takes space on the host's disk.
+#[derive(Debug, Clone)]
+pub struct StorageReport {
+    /// Bytes of the data directory; a file with several names counts once.
+    pub total: u64,
+    /// Bytes still free on its file system.
+    pub free: u64,
+    /// Bytes of the cache. What the data directory shares with it is counted in both.
+    pub cache: u64,
+    /// Every piece.
+    pub items: Vec<StorageItem>,
 }
 
 /// Most children of one fork.

@@ -31,6 +31,8 @@ pub(crate) enum Operation {
     Fork(SnapshotId),
     /// Saves the memory and ends the process.
     Suspend(SnapshotId),
+    /// Shortens the chain of layers below the disk. Gives way to everything else.
+    Flatten,
     /// Shuts the guest down and gives it other sizes.
     Resize(Sizing),
     /// Shuts the guest down.
@@ -78,6 +80,7 @@ impl fmt::Display for Operation {
             Self::Snapshot(id) => write!(f, "snapshot {id}"),
             Self::Fork(id) => write!(f, "fork {id}"),
             Self::Suspend(id) => write!(f, "suspend {id}"),
+            Self::Flatten => f.write_str("flatten"),
             Self::Resize(to) => {
                 write!(f, "resize {} {} {}", to.vcpus, to.memory_mib, to.disk_mib)
             }
@@ -101,6 +104,7 @@ impl Operation {
             "snapshot" => Self::Snapshot(words.next()?.parse().ok()?),
             "fork" => Self::Fork(words.next()?.parse().ok()?),
             "suspend" => Self::Suspend(words.next()?.parse().ok()?),
+            "flatten" => Self::Flatten,
             "resize" => Self::Resize(Sizing {
                 vcpus: words.next()?.parse().ok()?,
                 memory_mib: words.next()?.parse().ok()?,
@@ -127,6 +131,7 @@ impl Operation {
             Self::Snapshot(id) => vec![Step::Snapshot { id: id.clone(), durable: true }],
             Self::Fork(id) => vec![Step::Snapshot { id: id.clone(), durable: false }],
             Self::Suspend(id) => vec![Step::Suspend { id: id.clone() }],
+            Self::Flatten => vec![Step::Flatten],
             Self::Stop | Self::Resize(_) if vm.instance.is_some() => vec![ShutDown],
             Self::Stop | Self::Resize(_) | Self::Kill | Self::Delete | Self::Discard => vec![],
         }
@@ -135,7 +140,7 @@ impl Operation {
     /// Where the VM is when all steps were done.
     pub(crate) fn success(&self, vm: &VmRecord) -> Outcome {
         match self {
-            Self::Create | Self::Claim | Self::Start => Outcome::Running,
+            Self::Create | Self::Claim | Self::Start | Self::Flatten => Outcome::Running,
             Self::Provision => Outcome::Ready,
             Self::Snapshot(_) | Self::Fork(_) => match &vm.suspended {
                 Some(memory) => Outcome::Suspended(memory.clone()),
@@ -157,7 +162,7 @@ impl Operation {
             }
             Self::Stop | Self::Kill => Outcome::without_process(vm),
             Self::Resize(_) => Outcome::Stopped,
-            Self::Start | Self::Snapshot(_) | Self::Fork(_) | Self::Suspend(_) => {
+            Self::Start | Self::Snapshot(_) | Self::Fork(_) | Self::Suspend(_) | Self::Flatten => {
                 match (&vm.suspended, self) {
                     (Some(memory), _) => Outcome::Suspended(memory.clone()),
                     (None, Self::Suspend(id)) if saved && !alive => Outcome::Suspended(id.clone()),
@@ -169,12 +174,25 @@ impl Operation {
         }
     }
 
-    /// The snapshot it makes.
-    pub(crate) fn snapshot(&self) -> Option<&SnapshotId> {
+    /// What must be done on the way to any outcome but its own success.
+    pub(crate) fn undo(&self) -> Option<Step> {
         match self {
-            Self::Snapshot(id) | Self::Fork(id) | Self::Suspend(id) => Some(id),
+            Self::Snapshot(id) | Self::Fork(id) | Self::Suspend(id) => {
+                Some(Step::Abandon { id: id.clone() })
+            }
+            Self::Flatten => Some(Step::StopFlattening),
             _ => None,
         }
+    }
+
+    /// Whether the guest of a running VM runs all the while.
+    pub(crate) fn leaves_running(&self) -> bool {
+        matches!(self, Self::Snapshot(_) | Self::Fork(_) | Self::Flatten)
+    }
+
+    /// Whether it gives way to any request.
+    pub(crate) fn is_background(&self) -> bool {
+        *self == Self::Flatten
     }
 
     /// Whether it gives the VM a process where it has none.
@@ -306,6 +324,7 @@ mod tests {
             Operation::Snapshot(snapshot.clone()),
             Operation::Fork(snapshot.clone()),
             Operation::Suspend(snapshot),
+            Operation::Flatten,
             Operation::Resize(DEFAULT_SIZING),
             Operation::Stop,
             Operation::Kill,

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::engine::{Engine, Exit, SnapshotSize, Step};
+use crate::engine::{Engine, Exit, SnapshotSize, Step, StorageUse};
 use crate::error::VmError;
 use crate::model::*;
 use crate::operation::Operation;
@@ -154,6 +154,7 @@ impl Engine for SimulatedHost {
                         world.paused.remove(&run.id);
                     }
                 }
+                Step::Flatten | Step::StopFlattening => {}
                 Step::ShutDown | Step::EndProcess => drop(world.processes.remove(&instance())),
                 Step::RemoveNetwork => {
                     assert!(!world.processes.contains_key(&instance()), "its network was in use");
@@ -215,6 +216,14 @@ impl Engine for SimulatedHost {
     async fn snapshot_size(&self, snapshot: &SnapshotId) -> Option<SnapshotSize> {
         let world = self.world.lock().unwrap();
         world.snapshots.contains(snapshot).then_some(SnapshotSize { memory: 1, disk: 1 })
+    }
+
+    async fn disk_layers(&self, _: &VmId) -> usize {
+        11
+    }
+
+    async fn storage_use(&self) -> Result<StorageUse, VmError> {
+        Ok(StorageUse::default())
     }
 
     async fn traffic(&self, instance: &InstanceId) -> Option<u64> {
@@ -378,6 +387,7 @@ impl Run {
                     let _ = service.resize(account, vm, sizes).await;
                 }
                 22 => drop(service.shared().sweep().await),
+                23 => drop(service.optimize(account, vm).await),
                 _ => {
                     let exec = Exec { command: "true".to_owned(), user: None, timeout: None };
                     let _ = service.exec(account, vm, exec).await;

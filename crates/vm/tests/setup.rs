@@ -16,7 +16,7 @@ use freestyle_vm::setup::{
     Progress, Ready, Service, ServiceName, Services, Settings, Setup, SetupError, Units, User,
     UserName, Users, apply,
 };
-use freestyle_vm::{AptPackage, CreateVm, Exec as Command, ExecOutput, FileOrDir, VmError, sizing};
+use freestyle_vm::{AptPackage, CreateVm, Exec as Command, ExecOutput, FileOrDir, Sizes, VmError};
 use support::{Server, run};
 
 /// Words that mean something to a shell, to systemd or to a file of lines.
@@ -30,8 +30,8 @@ struct OneVm {
 impl OneVm {
     async fn start() -> Self {
         let server = Server::start().await;
-        let sizing = sizing(Some(1), Some(1024), None).unwrap();
-        let request = CreateVm { sizing, ..CreateVm::default() };
+        let sizes = Sizes { vcpus: Some(1), memory_mib: Some(1024), disk_mib: None };
+        let request = CreateVm { sizes, ..CreateVm::default() };
         let vm = server.vms.create(&server.account, request).await.unwrap().id;
         Self { server, vm }
     }

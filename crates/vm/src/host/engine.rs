@@ -12,7 +12,7 @@ use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 use super::files::{self, occupied, remove_dir};
 use super::running::{Running, unreachable};
 use super::{Host, blocking, network_error, qemu_error};
-use crate::engine::{Engine, Exit, SnapshotSize, Step};
+use crate::engine::{Engine, Exit, SnapshotSize, Step, StorageUse};
 use crate::error::VmError;
 use crate::model::{DirEntry, Exec, ExecOutput, FileOrDir, LinuxUser};
 
@@ -40,8 +40,8 @@ impl Engine for Host {
 
     async fn apply(&self, step: &Step, vm: &VmRecord) -> Result<(), VmError> {
         let lock = self.inner.step_lock(&vm.id).lock_owned().await;
-        if matches!(step, Step::Warm | Step::Greet | Step::ShutDown) {
-            // These only wait for the guest. A caller that gives them up, to end the VM, must not
+        if matches!(step, Step::Warm | Step::Greet | Step::ShutDown | Step::Flatten) {
+            // These only wait for the guest, or for QEMU. A caller that gives them up, to end the VM, must not
             // have to wait as well.
             return self.inner.apply(step, vm).await;
         }
@@ -137,6 +137,16 @@ impl Engine for Host {
             Ok(SnapshotSize { memory, disk })
         };
         blocking(size).await.ok()
+    }
+
+    async fn disk_layers(&self, vm: &VmId) -> usize {
+        let (files, vm) = (self.inner.files.clone(), vm.clone());
+        let layers = blocking(move || Ok(files.read_manifest(&vm)?.layers.len()));
+        layers.await.unwrap_or(0)
+    }
+
+    async fn storage_use(&self) -> Result<StorageUse, VmError> {
+        self.inner.storage_use().await
     }
 
     async fn traffic(&self, instance: &InstanceId) -> Option<u64> {

@@ -123,11 +123,16 @@ impl Files {
         Ok(Disk { top, top_node: manifest.disk.clone(), layers })
     }
 
-    /// Fails when the host's disk is too full for one more VM to be started.
-    pub(crate) fn check_space(&self) -> Result<(), VmError> {
+    /// Bytes that may still be written.
+    pub(crate) fn free_space(&self) -> Result<u64, VmError> {
         let stat = rustix::fs::statvfs(&self.data)
             .map_err(|error| failed("asking for the free space of", &self.data)(error.into()))?;
-        let free = stat.f_bavail * stat.f_frsize;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    /// Fails when the host's disk is too full for one more VM to be started.
+    pub(crate) fn check_space(&self) -> Result<(), VmError> {
+        let free = self.free_space()?;
         if free < MIN_FREE {
             return Err(VmError::NoCapacity(format!(
                 "its disk has {} MiB left and {} are needed",

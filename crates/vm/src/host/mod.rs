@@ -3,6 +3,7 @@
 mod capture;
 mod engine;
 mod files;
+mod flatten;
 mod running;
 mod snapshots;
 mod steps;
@@ -29,7 +30,7 @@ use self::template::Templates;
 use crate::error::VmError;
 use crate::model::DEFAULT_SIZING;
 use crate::pool;
-use crate::service::{Patience, Service, keep_swept, suspend_idle};
+use crate::service::{Patience, Service, keep_small, suspend_idle};
 
 /// How often consoles are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -47,6 +48,8 @@ pub struct Config {
     pub accelerator: AcceleratorChoice,
     /// VMs of the default size to keep ready.
     pub pool_size: usize,
+    /// Bytes to which the data directory may grow before sticky VMs and snapshots are evicted.
+    pub disk_budget: Option<u64>,
     /// DNS servers for guests; empty takes the host's own.
     pub resolvers: Vec<IpAddr>,
     /// The base image of new VMs.
@@ -60,14 +63,15 @@ impl VmService {
     /// Checks the host, takes over what an earlier server left running, and begins to fill the
     /// pool. Takes a second, or as long as a boot when the base image has no snapshot yet.
     pub async fn open(config: Config, store: Store) -> Result<Self, VmError> {
-        let (pool_size, warm_up) = (config.pool_size, DEFAULT_SIZING);
+        let (pool_size, disk_budget) = (config.pool_size, config.disk_budget);
+        let warm_up = DEFAULT_SIZING;
         let host = blocking(move || Host::open(config)).await?;
         let service = Self::recover(host, store, Patience::default()).await?;
         let shared = service.shared().clone();
         // Whatever keeps the host from running a guest at all should be said at the start.
         let template = shared.engine.inner.templates.get(warm_up).await?;
         shared.engine.inner.snapshots.memory(&template.id).await?;
-        service.run_in_background(keep_swept(shared.clone()));
+        service.run_in_background(keep_small(shared.clone(), disk_budget));
         service.run_in_background(suspend_idle(shared.clone()));
         service.run_in_background(pool::keep_filled(shared.clone(), pool_size));
         let inner = shared.engine.inner.clone();

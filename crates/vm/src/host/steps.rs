@@ -65,6 +65,8 @@ impl Inner {
             Step::Warm => self.warm(vm, instance).await,
             Step::Greet => self.greet(vm, instance).await,
             Step::Suspend { id } => self.suspend(vm, instance, id).await,
+            Step::Flatten => self.flatten(vm, instance).await,
+            Step::StopFlattening => self.stop_flattening(vm, instance).await,
             Step::ShutDown => self.shut_down(instance).await,
             Step::EndProcess => self.end_process(instance).await,
             Step::MakeDisk | Step::RemoveDisk | Step::Snapshot { .. } | Step::Abandon { .. } => {

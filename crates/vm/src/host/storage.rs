@@ -9,16 +9,18 @@
 //! asks the store only then. A row is there before its files, and what a new snapshot or VM stands on
 //! is reachable from what it is made from.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use freestyle_store::{InstanceId, SnapshotId, VmId};
 
-use super::files::{Files, failed, remove_dir, remove_file};
+use super::files::{Files, failed, occupied, remove_dir, remove_file};
 use super::snapshots::{FrozenDisk, Snapshots};
 use super::{Inner, blocking};
+use crate::engine::{SnapshotSize, SnapshotUse, StorageUse};
 use crate::error::VmError;
 
 /// What was there when a sweep began.
@@ -46,6 +48,71 @@ impl Inner {
         let (files, snapshots) = (self.files.clone(), self.snapshots.clone());
         blocking(move || remove_unneeded(&files, &snapshots, listing, live)).await
     }
+}
+
+impl Inner {
+    /// Measures everything.
+    pub(super) async fn storage_use(self: &Arc<Self>) -> Result<StorageUse, VmError> {
+        let (files, snapshots) = (self.files.clone(), self.snapshots.clone());
+        blocking(move || measure(&files, &snapshots)).await
+    }
+}
+
+fn measure(files: &Files, snapshots: &Snapshots) -> Result<StorageUse, VmError> {
+    let mut seen = HashSet::new();
+    let total = size_of(&files.data, &mut seen);
+    let cache = size_of(&files.cache, &mut HashSet::new());
+    let mut vms = Vec::new();
+    // Identifier and how many stand on it.
+    let mut users: BTreeMap<String, usize> = BTreeMap::new();
+    for name in names(&files.vms())? {
+        let Ok(vm) = name.parse::<VmId>() else { continue };
+        vms.push((vm.clone(), size_of(&files.vm(&vm), &mut HashSet::new())));
+        for layer in files.read_manifest(&vm).map_or(Vec::new(), |manifest| manifest.layers) {
+            *users.entry(layer.id).or_default() += 1;
+        }
+    }
+    for id in names(&files.snapshots())? {
+        users.entry(id.clone()).or_default();
+        let Ok(manifest) = snapshots.read(&id) else { continue };
+        let layers = manifest.disk.iter().flat_map(|disk| &disk.layers).map(|layer| &layer.id);
+        let below: BTreeSet<&str> = layers.map(String::as_str).chain(manifest.parent()).collect();
+        for id in below.into_iter().filter(|below| *below != id) {
+            *users.entry(id.to_owned()).or_default() += 1;
+        }
+    }
+    for run in names(&files.runs())? {
+        let Ok(instance) = run.parse::<InstanceId>() else { continue };
+        let base = fs::read_to_string(files.base(&instance)).unwrap_or_default();
+        if !base.is_empty() {
+            *users.entry(base).or_default() += 1;
+        }
+    }
+    let size = |id: &str| {
+        let layer = |extension| occupied(&files.layers().join(format!("{id}.{extension}")));
+        SnapshotSize {
+            memory: size_of(&snapshots.dir(id), &mut HashSet::new()),
+            disk: ["qcow2", "raw", "vmlinuz", "initrd"].map(layer).iter().sum(),
+        }
+    };
+    let snapshots =
+        users.into_iter().map(|(id, users)| SnapshotUse { size: size(&id), id, users }).collect();
+    Ok(StorageUse { total, free: files.free_space()?, cache, vms, snapshots })
+}
+
+/// Bytes of all files below a directory that are not in `seen`, by inode.
+fn size_of(dir: &Path, seen: &mut HashSet<u64>) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let mut size = 0;
+    for entry in entries.flatten() {
+        let Ok(found) = entry.metadata() else { continue };
+        if found.is_dir() {
+            size += size_of(&entry.path(), seen);
+        } else if seen.insert(found.ino()) {
+            size += found.blocks() * 512;
+        }
+    }
+    size
 }
 
 fn list(files: &Files) -> Result<Listing, VmError> {

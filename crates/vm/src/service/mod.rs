@@ -6,7 +6,7 @@ mod snapshots;
 mod storage;
 
 pub(crate) use self::idle::suspend_idle;
-pub(crate) use self::storage::keep_swept;
+pub(crate) use self::storage::keep_small;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -502,10 +502,7 @@ impl<E: Engine> Service<E> {
         let state = match (busy, instance) {
             (Some(busy), _) if busy.builds => VmState::Building,
             (Some(Busy { operation: Operation::Suspend(_), .. }), _) => VmState::Suspending,
-            (
-                Some(Busy { operation: Operation::Snapshot(_) | Operation::Fork(_), .. }),
-                Some(_),
-            ) => VmState::Running,
+            (Some(busy), Some(_)) if busy.operation.leaves_running() => VmState::Running,
             (Some(busy), Some(_)) if busy.operation.success(&record) == Outcome::Running => {
                 VmState::Starting
             }

@@ -275,12 +275,11 @@ impl<E: Engine> Shared<E> {
 
     /// Records how a snapshot ended. If that fails the next server finds out.
     async fn end_snapshot(&self, id: &SnapshotId, end: SnapshotEnd<'_>) {
-        if !matches!(end, SnapshotEnd::Ready { .. }) {
-            self.garbage.notify_one();
-        }
         if let Err(error) = self.store.system().finish_snapshot(id, end).await {
             tracing::error!(snapshot = %id, %error, "recording the end of a snapshot");
         }
+        // There may be files to remove, or one chain that has become long.
+        self.garbage.notify_one();
     }
 }
 

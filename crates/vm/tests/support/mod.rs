@@ -50,6 +50,7 @@ impl Server {
             qemu: "qemu-system-x86_64".into(),
             accelerator: AcceleratorChoice::Auto,
             pool_size: 0,
+            disk_budget: None,
             resolvers: Vec::new(),
             image,
         };
