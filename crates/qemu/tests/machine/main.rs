@@ -108,9 +108,9 @@ async fn a_running_machine_is_forked_with_memory_devices_and_disk() {
     wrong.fail().await;
 
     for machine in [parent, poured, composed, grandchild, wrong] {
-        host.end(machine).await;
+        machine.end().await;
     }
-    host.close();
+    host.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,11 +154,11 @@ async fn a_chain_is_shortened_without_the_guest_noticing() {
     assert_eq!(files(&machine), ["base", "d"].map(str::to_owned).into());
     qmp.resize_disk("d", DISK_MIB * 2).await.unwrap();
     machine.count_beyond(counter(&machine.memory()) + ROUND).await;
-    host.end(machine).await;
+    machine.end().await;
 
     let header = fs::read(host.path("d")).unwrap();
     assert_eq!(header[16..20], [0; 4], "the length of the name of what it stands on");
-    host.close();
+    host.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -177,8 +177,8 @@ async fn a_layer_that_was_not_needed_is_taken_back() {
     let refused = qmp.add_overlay("c", text).await;
     assert!(matches!(refused, Err(QemuError::Refused { .. })), "{refused:?}");
     assert_eq!(machine.disk_files(&host), before);
-    host.end(machine).await;
-    host.close();
+    machine.end().await;
+    host.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,8 +188,8 @@ async fn a_disk_that_is_being_written_is_not_opened_below_another() {
     let disk = host.disk("b", &["a"]);
     let refused = host.try_boot(1, disk).await.err().expect("QEMU holds a lock");
     assert!(refused.contains("lock"), "{refused}");
-    host.end(writer).await;
-    host.close();
+    writer.end().await;
+    host.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,5 +204,5 @@ async fn the_next_server_finds_the_machine_and_hears_of_its_end() {
     assert_eq!(machine.events.next().await, Some(Event::Shutdown { reset: false }));
     machine.process.exited().await;
     assert_eq!(machine.events.next().await, None);
-    host.close();
+    host.close().await;
 }

@@ -151,15 +151,11 @@ impl Host {
         Machine { process, qmp, events, name, dir }
     }
 
-    /// Ends a machine in order.
-    pub(crate) async fn end(&self, machine: Machine) {
-        machine.qmp.quit().await.unwrap();
-        machine.process.exited().await;
-        self.network.remove(&machine.name).await.unwrap();
-    }
-
-    /// Gives the host back what all machines used.
-    pub(crate) fn close(self) {
+    /// Gives the host back what all machines used. They must have ended.
+    pub(crate) async fn close(self) {
+        for owned in self.network.list() {
+            self.network.remove(&owned.instance).await.unwrap();
+        }
         self.network.close().unwrap();
     }
 }
@@ -193,6 +189,12 @@ impl Drop for KilledOnDrop {
 }
 
 impl Machine {
+    /// Ends it in order.
+    pub(crate) async fn end(self) {
+        self.qmp.quit().await.unwrap();
+        self.process.exited().await;
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.process.pid()
     }
