@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::CONTENT_LENGTH;
 use axum::http::{HeaderMap, Request};
+use freestyle_vm::setup::MAX_FILES_BYTES;
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -41,6 +42,12 @@ impl Limits {
     /// For everything that holds no file.
     pub(crate) const JSON: Self =
         Self { bytes: MAX_JSON_BYTES, time: Duration::from_secs(60), advice: "" };
+    /// For a spec, which may hold files.
+    pub(crate) const SPEC: Self = Self {
+        bytes: MAX_FILES_BYTES / 3 * 4 + MAX_JSON_BYTES,
+        time: Duration::from_secs(600),
+        advice: "; the files of a spec may have 16777216 bytes (16 MiB) together",
+    };
     /// For a file in JSON.
     pub(crate) const UPLOAD: Self = Self {
         bytes: MAX_UPLOAD_BYTES,

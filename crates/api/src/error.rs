@@ -5,6 +5,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freestyle_client::wire::ErrorBody;
+use freestyle_vm::setup::SpecError;
 use freestyle_vm::{MAX_DISK_MIB, VmError};
 use serde_json::{Map, Value};
 
@@ -56,6 +57,36 @@ codes! {
     ConflictingSpecSources      400 "CONFLICTING_SPEC_SOURCES_ERROR"
     NonLeafLayerField           400 "NON_LEAF_LAYER_FIELD_ERROR"
     CreateSnapshotBadRequest    400 "CREATE_SNAPSHOT_BAD_REQUEST"
+    InvalidGitRepoSpec          400 "INVALID_GIT_REPO_SPEC_ERROR"
+    ValidationError             400 "VALIDATION_ERROR"
+    GroupNameEmpty              400 "GROUP_NAME_EMPTY"
+    GroupNameTooLong            400 "GROUP_NAME_TOO_LONG"
+    GroupNameInvalidChars       400 "GROUP_NAME_INVALID_CHARS"
+    GroupNameReserved           400 "GROUP_NAME_RESERVED"
+    DuplicateGroupName          400 "DUPLICATE_GROUP_NAME"
+    DuplicateUserName           400 "DUPLICATE_USER_NAME"
+    UserGroupEmpty              400 "USER_GROUP_EMPTY"
+    UserSystemFlagMismatch      400 "USER_SYSTEM_FLAG_MISMATCH"
+    UserUidOutOfRange           400 "USER_UID_OUT_OF_RANGE"
+    UserHomeInvalid             400 "USER_HOME_INVALID"
+    UserShellInvalid            400 "USER_SHELL_INVALID"
+    ServiceNameEmpty            400 "SERVICE_NAME_EMPTY"
+    ServiceNameTooLong          400 "SERVICE_NAME_TOO_LONG"
+    ServiceNameInvalidPrefix    400 "SERVICE_NAME_INVALID_PREFIX"
+    ServiceNameInvalidChars     400 "SERVICE_NAME_INVALID_CHARS"
+    ServiceAlreadyExists        409 "SERVICE_ALREADY_EXISTS"
+    ExecEmpty                   400 "EXEC_EMPTY"
+    EnvKeyEmpty                 400 "ENV_KEY_EMPTY"
+    EnvKeyContainsEquals        400 "ENV_KEY_CONTAINS_EQUALS"
+    AfterContainsEmpty          400 "AFTER_ARRAY_CONTAINS_EMPTY"
+    RequiresContainsEmpty       400 "REQUIRES_ARRAY_CONTAINS_EMPTY"
+    OnFailureContainsEmpty      400 "ON_FAILURE_ARRAY_CONTAINS_EMPTY"
+    WantedByEmpty               400 "WANTED_BY_EMPTY"
+    UserEmpty                   400 "USER_EMPTY"
+    GroupEmpty                  400 "GROUP_EMPTY"
+    WorkdirEmpty                400 "WORKDIR_EMPTY"
+    BuildNotFound               404 "BUILD_NOT_FOUND"
+    BuildNotFoundForVm          404 "BUILD_NOT_FOUND_FOR_VM"
     InvalidSnapshotId           400 "INVALID_SNAPSHOT_ID"
     SnapshotNotFound            404 "SNAPSHOT_NOT_FOUND"
     SnapshotAlreadyDeleted      409 "SNAPSHOT_ALREADY_DELETED"
@@ -212,6 +243,45 @@ impl ApiError {
         }
     }
 
+    /// What cannot be set up. `place` names the field; `other` is the code of what has none of its
+    /// own.
+    pub(crate) fn from_spec(error: SpecError, place: &str, other: Code) -> Self {
+        let code = match &error {
+            SpecError::GroupNameEmpty => Code::GroupNameEmpty,
+            SpecError::GroupNameTooLong { .. } => Code::GroupNameTooLong,
+            SpecError::GroupNameInvalidChars { .. } => Code::GroupNameInvalidChars,
+            SpecError::GroupNameReserved { .. } => Code::GroupNameReserved,
+            SpecError::DuplicateGroupName { .. } => Code::DuplicateGroupName,
+            SpecError::DuplicateUserName { .. } => Code::DuplicateUserName,
+            SpecError::UserGroupEmpty { .. } => Code::UserGroupEmpty,
+            SpecError::UserSystemFlagMismatch { .. } => Code::UserSystemFlagMismatch,
+            SpecError::UserUidOutOfRange { .. } => Code::UserUidOutOfRange,
+            SpecError::UserHomeInvalid { .. } => Code::UserHomeInvalid,
+            SpecError::UserShellInvalid { .. } => Code::UserShellInvalid,
+            SpecError::ServiceNameEmpty => Code::ServiceNameEmpty,
+            SpecError::ServiceNameTooLong { .. } => Code::ServiceNameTooLong,
+            SpecError::ServiceNameInvalidPrefix { .. } => Code::ServiceNameInvalidPrefix,
+            SpecError::ServiceNameInvalidChars { .. } => Code::ServiceNameInvalidChars,
+            SpecError::ServiceAlreadyExists { .. } => Code::ServiceAlreadyExists,
+            SpecError::ExecEmpty { .. } => Code::ExecEmpty,
+            SpecError::EnvKeyEmpty { .. } => Code::EnvKeyEmpty,
+            SpecError::EnvKeyContainsEquals { .. } => Code::EnvKeyContainsEquals,
+            SpecError::AfterContainsEmpty { .. } => Code::AfterContainsEmpty,
+            SpecError::RequiresContainsEmpty { .. } => Code::RequiresContainsEmpty,
+            SpecError::OnFailureContainsEmpty { .. } => Code::OnFailureContainsEmpty,
+            SpecError::WantedByEmpty { .. } => Code::WantedByEmpty,
+            SpecError::UserEmpty { .. } => Code::UserEmpty,
+            SpecError::GroupEmpty { .. } => Code::GroupEmpty,
+            SpecError::WorkdirEmpty { .. } => Code::WorkdirEmpty,
+            SpecError::Invalid(_) => other,
+        };
+        let refused = Self::new(code, format!("{place}: {error}"));
+        match error {
+            SpecError::ServiceAlreadyExists { name } => refused.with("serviceName", name),
+            _ => refused,
+        }
+    }
+
     /// What the VM service reports of a fork.
     pub(crate) fn from_fork(error: VmError) -> Self {
         match &error {
@@ -244,6 +314,11 @@ impl ApiError {
             VmError::DiskOutOfRange { got, max, .. } if got > max => {
                 return Self::new(Code::RootfsSizeTooLarge, error.to_string())
                     .with("gotGb", *got as f64 / 1024.0);
+            }
+            // Smaller than any disk is.
+            VmError::DiskOutOfRange { got, .. } => {
+                let message = format!("the root filesystem cannot shrink to {got} MiB");
+                return Self::new(Code::ResizeVmRootfsShrink, message).with("requestedMb", *got);
             }
             VmError::VcpuNotPowerOfTwo { .. } => Code::ResizeVmVcpuNotPowerOfTwo,
             VmError::VcpuOutOfRange { .. } => Code::ResizeVmVcpuOutOfRange,
@@ -370,6 +445,8 @@ mod tests {
             (&body["code"], &body["gotGb"]),
             (&"ROOTFS_SIZE_TOO_LARGE".into(), &600.0.into())
         );
+        let body = refused(VmError::DiskOutOfRange { got: 1024, min: 4096, max: 524_288 });
+        assert_eq!(body["code"], "RESIZE_VM_ROOTFS_SHRINK_NOT_SUPPORTED");
         let body = refused(VmError::MemoryOutOfRange { got: 1, min: 512, max: 65_536 });
         assert_eq!(
             (&body["code"], &body["max"]),

@@ -24,6 +24,7 @@ mod auth;
 mod authenticate;
 mod background;
 mod body;
+mod builds;
 mod error;
 mod long_call;
 mod not_available;
@@ -109,6 +110,7 @@ fn documented_routes() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::preamble())
         .merge(auth::routes())
         .merge(background::routes())
+        .merge(builds::routes())
         .merge(vms::routes())
 }
 

@@ -11,9 +11,6 @@ use crate::error::{ApiError, Code};
 
 /// Path and the feature it belongs to.
 const TABLE: &[(&str, &str)] = &[
-    ("/v1/vms/builds/{build_id}", "builds"),
-    ("/v1/vms/builds/{build_id}/phases", "builds"),
-    ("/v1/vms/{vm_id}/build", "builds"),
     ("/v1/vms/{vm_id}/pty", "PTY sessions"),
     ("/v1/vms/{vm_id}/pty/sessions", "PTY sessions"),
     ("/v1/vms/{vm_id}/pty/sessions/{session_id}", "PTY sessions"),

@@ -9,7 +9,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
 use freestyle_client::{Client, ClientError};
-use freestyle_store::{AccountId, Store};
+use freestyle_store::{AccountId, BuildEnd, BuildId, BuildPhase, BuildPhaseId, NewBuild, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,7 +22,7 @@ use crate::authenticate::Account;
 use crate::background::{self, Background, Progress};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
-use crate::{all_routes, auth, framed, not_available, serve};
+use crate::{all_routes, auth, builds, framed, not_available, serve};
 
 #[derive(Clone)]
 struct TestState {
@@ -94,7 +94,8 @@ impl Server {
         let store = Store::open(&dir.path().join("metadata")).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;
         let (_, secret) = store.account_scope(&account).create_api_key("test").await.unwrap();
-        let documented = auth::routes::<TestState>().merge(background::routes());
+        let documented = auth::routes::<TestState>();
+        let documented = documented.merge(background::routes()).merge(builds::routes());
         let (routes, _) = documented.split_for_parts();
         let routes: Router<TestState> = routes
             .merge(background::log_routes())
@@ -227,7 +228,9 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
         ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/pty", 400, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/systemd/services/x/logs", 400, "BAD_REQUEST"),
-        ("GET", "/v1/vms/builds/bld-abcdefghij0123456789", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/builds/bld-abcdefghij0123456789", 404, "BUILD_NOT_FOUND"),
+        ("GET", "/v1/vms/builds/x/phases", 404, "BUILD_NOT_FOUND"),
+        ("GET", "/v1/vms/abcdefghij0123456789/build", 404, "BUILD_NOT_FOUND_FOR_VM"),
         ("GET", "/auth/v1/background-requests/ri-abcdefghij0123456789", 404, "NOT_FOUND"),
         ("GET", "/auth/v1/background-requests/%", 404, "NOT_FOUND"),
         ("GET", "/observability/v1/logs?requestId=x", 404, "NOT_FOUND"),
@@ -338,4 +341,60 @@ async fn a_server_that_is_stopped_refuses_connections_and_ends() {
     (&mut server.running).await.unwrap();
     let error = client.whoami().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_build_is_shown_to_its_account_as_it_comes_along() {
+    let server = Server::start().await;
+    let store = &server.store;
+    let vm: freestyle_store::VmId = "abcdefghij0123456789".parse().unwrap();
+    let new = NewBuild {
+        id: BuildId::random(),
+        snapshot_id: None,
+        vm_id: Some(vm.clone()),
+        content: Some("hash".to_owned()),
+        planned_phases: vec!["users".to_owned(), "systemd".to_owned()],
+    };
+    let path = format!("/v1/vms/builds/{}", new.id);
+    store.account_scope(&server.account).insert_build(&new).await.unwrap();
+    let phase = BuildPhase {
+        id: BuildPhaseId::random(),
+        name: "users".to_owned(),
+        snapshot_id: None,
+        started_at: 1_000,
+    };
+    store.system().update_build(&new.id, std::slice::from_ref(&phase)).await.unwrap();
+
+    let (status, _, build) = server.send("GET", &path, b"").await;
+    assert_eq!((status, &build["state"]), (200, &json!("running")), "{build}");
+    assert_eq!(build["plannedPhases"], json!(["users", "systemd"]));
+    assert_eq!(build["templateHash"], "hash");
+    assert_eq!(build["finishedAt"], Value::Null);
+    let (_, _, phases) = server.send("GET", &format!("{path}/phases"), b"").await;
+    let first = json!({
+        "phaseId": phase.id.as_str(),
+        "buildId": new.id.as_str(),
+        "name": "users",
+        "snapshotId": null,
+        "startedAt": "1970-01-01T00:00:01.000Z",
+    });
+    assert_eq!(phases, json!({"phases": [first]}));
+
+    let failed = BuildEnd::Failed { error: "no such user" };
+    store.system().finish_build(&new.id, failed).await.unwrap();
+    let (_, _, build) = server.send("GET", &format!("/v1/vms/{vm}/build"), b"").await;
+    assert_eq!(build["buildId"], new.id.as_str());
+    assert_eq!(
+        (&build["state"], &build["failureReason"]),
+        (&json!("failed"), &json!("no such user")),
+    );
+    assert!(build["finishedAt"].is_string());
+
+    let other = store.system().create_account("other").await.unwrap().id;
+    let foreign = NewBuild { id: BuildId::random(), vm_id: None, ..new };
+    store.account_scope(&other).insert_build(&foreign).await.unwrap();
+    let (status, _, error) =
+        server.send("GET", &format!("/v1/vms/builds/{}", foreign.id), b"").await;
+    assert_eq!((status, &error["code"]), (404, &json!("BUILD_NOT_FOUND")));
+    assert_eq!(error["buildId"], foreign.id.as_str());
 }

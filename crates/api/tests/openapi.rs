@@ -10,25 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Request fields of the contract that this version refuses unless they are empty.
-const NOT_SUPPORTED: &[&str] = &[
-    "additionalFiles",
-    "baseImage",
-    "dockerCredentials",
-    "domains",
-    "git",
-    "gitRepos",
-    "groups",
-    "nics",
-    "ports",
-    "systemd",
-    "udpHolePunchPorts",
-    "users",
-];
+const NOT_SUPPORTED: &[&str] =
+    &["baseImage", "dockerCredentials", "domains", "nics", "ports", "udpHolePunchPorts"];
 /// Optional response fields that nothing in this version could fill.
-const NOT_SENT: &[&str] =
-    &["buildId", "createdDeclaratively", "metrics", "snapshotId", "templateHash", "userId"];
-/// A header that only allows the server to answer earlier.
-const NOT_READ: &str = "x-freestyle-background-after-secs";
+const NOT_SENT: &[&str] = &[
+    "buildId",
+    "createdDeclaratively",
+    "metrics",
+    "requestId",
+    "snapshotId",
+    "templateHash",
+    "userId",
+];
 /// One type serves all layers, and the outermost has a name.
 const LAYER_NAME: &str = "name";
 
@@ -88,7 +81,7 @@ impl Document {
             let required = parameter["required"].as_bool().unwrap_or(false);
             (text("name").to_lowercase(), text("in"), required)
         });
-        parameters.filter(|(name, _, _)| name != NOT_READ).collect()
+        parameters.collect()
     }
 
     fn shape(&self, schema: &Value) -> Shape {

@@ -2,28 +2,34 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use freestyle_client::wire::{CreateVmRequest, CreateVmResponse, ErrorBody};
+use freestyle_client::wire::{BackgroundRequest, CreateVmRequest, CreateVmResponse, ErrorBody};
+use freestyle_vm::setup::{Phase, Source, Spec};
 
-use super::spec;
+use super::spec::{self, Create};
 use crate::App;
 use crate::authenticate::Account;
+use crate::background::answer_after;
 use crate::body::Limits;
 use crate::error::{ApiError, Code};
-use crate::long_call;
 
 /// Creates a VM and answers when its guest is ready.
 ///
-/// A call that takes longer than 100 seconds answers status 200 and sends white space until the
-/// body is there; a failure is then the error body with status 200. The VM is made even if the
-/// client goes away.
+/// With the header, a call that takes longer than that many seconds answers status 202 and goes on
+/// in the background. Without, one that takes longer than 100 seconds answers status 200 and sends
+/// white space until the body is there; a failure is then the error body with status 200. The VM is
+/// made even if the client goes away.
 #[utoipa::path(
     post,
     path = "/v1/vms",
     operation_id = "createVm",
     tag = "vms",
+    params(
+        ("X-Freestyle-Background-After-Secs" = Option<u32>, Header, description = "Seconds after which to answer at the latest"),
+    ),
     request_body = CreateVmRequest,
     responses(
         (status = 200, description = "The VM, ready", body = CreateVmResponse),
+        (status = 202, description = "It goes on", body = BackgroundRequest),
         (status = "4XX", description = "Refused", body = ErrorBody),
         (status = "5XX", description = "Failed", body = ErrorBody),
     )
@@ -34,17 +40,38 @@ pub(super) async fn create(
     request: Request,
 ) -> Result<Response, ApiError> {
     const BAD: Code = Code::CreateVmBadRequest;
-    let body = app.bodies.receive(request, Limits::JSON, BAD).await?;
-    let request = spec::decode(body.json::<CreateVmRequest>(BAD)?)?;
-    Ok(long_call::answer(long_call::to_completion(async move {
-        let vm = app.vms.create(&account, request).await;
+    let after = answer_after(request.headers(), BAD)?;
+    let body = app.bodies.receive(request, Limits::SPEC, BAD).await?;
+    let (request, permit) = body.json_with_permit::<CreateVmRequest>(BAD)?;
+    let Create { vm, spec } = spec::decode_create(request)?;
+    drop(permit);
+    refuse_setup(&spec)?;
+    let snapshot_id = match &spec.source {
+        Source::BaseImage => None,
+        Source::Snapshot(id) => Some(id.clone().into()),
+    };
+    let owner = account.clone();
+    let call = async move |_| {
+        let vm = app.vms.create(&owner, vm).await;
         let vm = vm.map_err(|error| ApiError::from_vm(error, BAD))?;
         Ok(CreateVmResponse {
             id: vm.id.into(),
             domains: Vec::new(),
-            snapshot_id: None,
+            snapshot_id,
             console_url: None,
         })
-    }))
-    .await)
+    };
+    Ok(app.background.answer(&account, after, call).await)
+}
+
+/// Until the service sets up more than packages.
+fn refuse_setup(spec: &Spec) -> Result<(), ApiError> {
+    let phases = spec.layers.iter().flat_map(|layer| layer.setup.phases());
+    match phases.into_iter().find(|phase| *phase != Phase::Packages) {
+        None => Ok(()),
+        Some(phase) => Err(ApiError::new(
+            Code::CreateVmBadRequest,
+            format!("{} of a spec is not supported by this version of the server", phase.as_str()),
+        )),
+    }
 }

@@ -1,9 +1,11 @@
 //! Creating a VM (protocol section 6.1).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::nullable;
+use super::{AdditionalFile, GitMount, GitSetup, LinuxGroup, LinuxUser, SystemdConfig, nullable};
 
 /// The body of `POST /v1/vms`. Sizes come here, in `template` or in the innermost layer of `spec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -38,18 +40,38 @@ pub struct CreateVmRequest {
     /// Whether the VM may be made again under the same id after it was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recreate: Option<bool>,
-    /// Accepted either way: a VM is always ready when the call answers.
+    /// Whether to wait until all services have started and all oneshots have succeeded; `true` where
+    /// absent. A layer that becomes a snapshot is always waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_for_ready_signal: Option<bool>,
-    /// How long to wait for the guest.
+    /// How long to wait for services, in seconds; 120 for one that signals when it is ready where
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_signal_timeout_seconds: Option<u64>,
     /// Debian packages to install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apt_deps: Option<Vec<String>>,
-    /// Only `/`.
+    /// The directory that services run in and relative paths start from; `/` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// Linux groups to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<LinuxGroup>>,
+    /// Linux users to make or change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<LinuxUser>>,
+    /// Files to write, by path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_files: Option<BTreeMap<String, AdditionalFile>>,
+    /// Git's settings and repositories to clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSetup>,
+    /// Repositories to clone, if `git` names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_repos: Option<Vec<GitMount>>,
+    /// Systemd services to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<SystemdConfig>,
     /// The snapshot to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
@@ -97,13 +119,31 @@ pub struct VmTemplate {
     /// Debian packages to install.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apt_deps: Option<Vec<String>>,
-    /// Only `/`.
+    /// The directory that services run in and relative paths start from; `/` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
-    /// Tells cached snapshots of the same content apart; no effect without a cache.
+    /// Linux groups to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<LinuxGroup>>,
+    /// Linux users to make or change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<LinuxUser>>,
+    /// Files to write, by path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_files: Option<BTreeMap<String, AdditionalFile>>,
+    /// Git's settings and repositories to clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSetup>,
+    /// Repositories to clone, if `git` names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_repos: Option<Vec<GitMount>>,
+    /// Systemd services to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<SystemdConfig>,
+    /// Tells kept snapshots of the same content apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator: Option<String>,
-    /// No effect without a cache.
+    /// Whether to build anew even if there is a snapshot of the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_cache: Option<bool>,
     /// The snapshot to start from.
@@ -151,9 +191,24 @@ pub struct VmSpecLayer {
     /// Debian packages to install; those of inner layers first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub apt_deps: Option<Vec<String>>,
-    /// Only `/`.
+    /// The directory that services run in and relative paths start from; `/` where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workdir: Option<String>,
+    /// Linux groups to make.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<Vec<LinuxGroup>>,
+    /// Linux users to make or change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<Vec<LinuxUser>>,
+    /// Files to write, by path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub additional_files: Option<BTreeMap<String, AdditionalFile>>,
+    /// Git's settings and repositories to clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitSetup>,
+    /// Systemd services to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub systemd: Option<SystemdConfig>,
     /// See [`VmTemplate::discriminator`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discriminator: Option<String>,

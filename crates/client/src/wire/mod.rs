@@ -5,10 +5,12 @@
 //! server does not know is collected, not lost, so that it can be refused by name.
 
 mod background;
+mod build;
 mod create;
 mod exec;
 mod files;
 mod snapshot;
+mod spec;
 mod vm;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,10 @@ use serde_json::{Map, Value};
 
 pub use background::{
     BACKGROUND_AFTER_HEADER, BACKGROUND_REQUEST_HEADER, BackgroundRequest, LogLine, LogsResponse,
+};
+pub use build::{
+    BuildPhase, BuildRecord, BuildState, EnsureSnapshotRequest, EnsureSnapshotResponse,
+    ListBuildPhasesResponse,
 };
 pub use create::{
     CreateVmRequest, CreateVmResponse, DeleteEvent, VmPersistence, VmSpecLayer, VmTemplate,
@@ -29,6 +35,11 @@ pub use snapshot::{
     DeleteSnapshotResponse, ListSnapshotsQuery, ListSnapshotsResponse, RenameSnapshotRequest,
     RenameSnapshotResponse, SnapshotPersistence, SnapshotRecord, SnapshotState, SnapshotVmRequest,
     SnapshotVmResponse,
+};
+pub use spec::{
+    AdditionalFile, AdditionalFileEncoding, GitConfig, GitConfigUser, GitMount, GitSetup,
+    LinuxGroup, LinuxUser, RestartPolicy, RestartPolicyKind, ServiceMode, SystemdConfig,
+    SystemdService, SystemdServicePatch,
 };
 pub use vm::{
     AwaitVmResponse, DeleteVmResponse, ForkVmRequest, ForkVmResponse, ForkedVm, GetVmResponse,
