@@ -120,14 +120,20 @@ impl Reader<'_> {
         let limit = request.limit.clamp(1, MOST_LISTED);
         let first = request.offset;
         let end = first.saturating_add(limit);
-        let needs_all = request.with_total || request.order == Order::Ascending;
+        let from = until.unwrap_or(tip);
+        let known = hidden.is_empty().then(|| self.objects.known_count(&from)).flatten();
+        let needs_count = request.with_total && known.is_none();
+        let needs_all = needs_count || request.order == Order::Ascending;
         let mut ids = Vec::new();
-        let mut walk = Walk::new(self, until.unwrap_or(tip), &hidden)?;
+        let mut walk = Walk::new(self, from, &hidden)?;
         while needs_all || ids.len() <= end {
             let Some(id) = walk.next()? else { break };
             ids.push(id);
         }
-        let total = request.with_total.then_some(ids.len());
+        if needs_count && hidden.is_empty() {
+            self.objects.remember_count(from, ids.len());
+        }
+        let total = request.with_total.then(|| known.unwrap_or(ids.len()));
         if request.order == Order::Ascending {
             ids.reverse();
         }
@@ -205,42 +211,50 @@ impl Reader<'_> {
         const BASE: u8 = 1;
         const HEAD: u8 = 2;
         const BOTH: u8 = BASE | HEAD;
-        let mut sides: HashMap<ObjectId, u8> = HashMap::new();
+        let mut seen: HashMap<ObjectId, (u8, CommitInfo)> = HashMap::new();
         let mut left = BinaryHeap::new();
         let mut merge_base = None;
-        // Entries of `left` that may still be of one side only.
+        // Entries of `left` whose commit was of one side only when they were made.
         let mut open = 0;
-        for (id, side) in [(base, BASE), (head, HEAD)] {
-            *sides.entry(id).or_default() |= side;
-            left.push((self.commit_info(&id)?.time, id));
-            open += 1;
+        let sides =
+            if base == head { vec![(base, BOTH)] } else { vec![(base, BASE), (head, HEAD)] };
+        for (id, side) in sides {
+            let info = self.commit_info(&id)?;
+            left.push((info.time, id, side != BOTH));
+            open += usize::from(side != BOTH);
+            seen.insert(id, (side, info));
         }
-        let mut closed = HashSet::new();
+        if base == head {
+            merge_base = Some(base);
+        }
         while open > 0 {
             self.deadline.check()?;
-            let Some((_, id)) = left.pop() else { break };
-            let side = sides.get(&id).copied().unwrap_or_default();
-            if !closed.contains(&id) {
-                open -= 1;
-            }
+            let Some((_, id, was_open)) = left.pop() else { break };
+            open -= usize::from(was_open);
+            let Some((side, info)) = seen.get(&id) else { continue };
+            let (side, parents) = (*side, info.parents.clone());
             if side == BOTH {
                 merge_base.get_or_insert(id);
             }
-            for parent in self.commit_info(&id)?.parents {
-                let before = sides.get(&parent).copied().unwrap_or_default();
-                if before | side == before {
-                    continue;
-                }
-                sides.insert(parent, before | side);
-                left.push((self.commit_info(&parent)?.time, parent));
-                if before | side == BOTH {
-                    closed.insert(parent);
-                } else {
-                    open += 1;
-                }
+            for parent in parents {
+                let (time, now) = match seen.get_mut(&parent) {
+                    Some((of, _)) if *of | side == *of => continue,
+                    Some((of, info)) => {
+                        *of |= side;
+                        (info.time, *of)
+                    }
+                    None => {
+                        let info = self.commit_info(&parent)?;
+                        let time = info.time;
+                        seen.insert(parent, (side, info));
+                        (time, side)
+                    }
+                };
+                left.push((time, parent, now != BOTH));
+                open += usize::from(now != BOTH);
             }
         }
-        let count = |side| sides.values().filter(|of| **of == side).count();
+        let count = |side| seen.values().filter(|(of, _)| *of == side).count();
         Ok(Relation { ahead: count(HEAD), behind: count(BASE), merge_base })
     }
 }
@@ -248,7 +262,10 @@ impl Reader<'_> {
 /// Commits from one back, newest first and each once, without those of hidden histories.
 pub(crate) struct Walk<'a> {
     reader: &'a Reader<'a>,
+    /// By time; of the same second what was met first comes first, so that parents come after their
+    /// children.
     left: BinaryHeap<(i64, Reverse<usize>, ObjectId)>,
+    parents: HashMap<ObjectId, Vec<ObjectId>>,
     seen: HashSet<ObjectId>,
 }
 
@@ -266,16 +283,17 @@ impl<'a> Walk<'a> {
                 stack.extend(reader.commit_info(&id)?.parents);
             }
         }
-        let mut walk = Self { reader, left: BinaryHeap::new(), seen };
+        let (left, parents) = (BinaryHeap::new(), HashMap::new());
+        let mut walk = Self { reader, left, parents, seen };
         walk.push(from)?;
         Ok(walk)
     }
 
     fn push(&mut self, id: ObjectId) -> Result<(), GitError> {
         if self.seen.insert(id) {
-            let time = self.reader.commit_info(&id)?.time;
-            // Of the same second, what was met first comes first: parents after their children.
-            self.left.push((time, Reverse(self.seen.len()), id));
+            let info = self.reader.commit_info(&id)?;
+            self.left.push((info.time, Reverse(self.seen.len()), id));
+            self.parents.insert(id, info.parents);
         }
         Ok(())
     }
@@ -284,7 +302,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn next(&mut self) -> Result<Option<ObjectId>, GitError> {
         self.reader.deadline.check()?;
         let Some((_, _, id)) = self.left.pop() else { return Ok(None) };
-        for parent in self.reader.commit_info(&id)?.parents {
+        for parent in self.parents.remove(&id).unwrap_or_default() {
             self.push(parent)?;
         }
         Ok(Some(id))

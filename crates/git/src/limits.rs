@@ -122,6 +122,14 @@ impl Drop for Waiting<'_> {
     }
 }
 
+impl Queue {
+    /// A queue for the writers of one repository: one at a time, the next would only find that the
+    /// branch has moved.
+    pub(crate) fn of_writers(limits: &Limits) -> Self {
+        Self::new(1, limits.queue_per_repository, limits.queue_time)
+    }
+}
+
 /// The queues of the host, or of one repository.
 #[derive(Debug)]
 pub(crate) struct Admission {

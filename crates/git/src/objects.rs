@@ -1,5 +1,6 @@
 //! The object database of one repository: kept open between requests, and what it holds as values.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,8 @@ use crate::{GitError, Repository};
 pub(crate) const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
 /// Bytes of bases of deltas that one request keeps.
 const DELTA_CACHE: usize = 16 << 20;
+/// Counts of commits that are remembered for one repository.
+const MOST_COUNTS: usize = 64;
 /// Tags that point to tags are followed this far.
 const LONGEST_TAG_CHAIN: usize = 16;
 
@@ -114,6 +117,8 @@ pub(crate) struct RawEntry {
 pub(crate) struct Objects {
     directory: PathBuf,
     open: Mutex<Option<Open>>,
+    /// How many commits a commit and its ancestors are. That never changes.
+    counts: Mutex<HashMap<ObjectId, usize>>,
 }
 
 #[derive(Clone)]
@@ -125,12 +130,26 @@ struct Open {
 
 impl Objects {
     pub(crate) fn new(repository: PathBuf) -> Self {
-        Self { directory: repository.join("objects"), open: Mutex::default() }
+        let directory = repository.join("objects");
+        Self { directory, open: Mutex::default(), counts: Mutex::default() }
+    }
+
+    /// The number of a commit and its ancestors, if it was counted lately.
+    pub(crate) fn known_count(&self, from: &oid) -> Option<usize> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).get(from).copied()
+    }
+
+    pub(crate) fn remember_count(&self, from: ObjectId, count: usize) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= MOST_COUNTS {
+            counts.clear();
+        }
+        counts.insert(from, count);
     }
 
     /// The object database as it is now. Packs that came or went since the last time make it open
     /// anew; that costs a listing of the packs, which are only mapped when they are needed.
-    fn open(&self) -> Result<Open, GitError> {
+    fn open(&self, limits: &Limits) -> Result<Open, GitError> {
         let changed = |path: &str| {
             let metadata = std::fs::metadata(self.directory.join(path));
             metadata.and_then(|metadata| metadata.modified()).ok()
@@ -142,7 +161,9 @@ impl Objects {
         }
         let slots =
             gix_odb::store::init::Slots::AsNeededByDiskState { multiplier: 2.0, minimum: 64 };
-        let options = gix_odb::store::init::Options { slots, ..Default::default() };
+        let alloc_limit_bytes = usize::try_from(limits.blob_bytes).ok();
+        let options =
+            gix_odb::store::init::Options { slots, alloc_limit_bytes, ..Default::default() };
         let store =
             gix_odb::Store::at_opts(self.directory.clone(), SHA1, &mut std::iter::empty(), options);
         let store = Arc::new(store.map_err(GitError::objects)?);
@@ -176,6 +197,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) graph: Option<Arc<gix_commitgraph::Graph>>,
     pub(crate) deadline: Deadline,
     pub(crate) limits: &'a Limits,
+    pub(crate) objects: &'a Objects,
     directory: &'a Path,
 }
 
@@ -189,7 +211,7 @@ impl Repository {
     }
 
     pub(crate) fn reader(&self) -> Result<Reader<'_>, GitError> {
-        let open = match self.state.objects.open() {
+        let open = match self.state.objects.open(&self.shared.limits) {
             // Deleted meanwhile.
             Err(_) if !self.state.path.exists() => {
                 return Err(GitError::RepositoryNotFound(self.state.id.clone()));
@@ -203,6 +225,7 @@ impl Repository {
             graph: open.graph,
             deadline: Deadline::after(limits.read_time),
             limits,
+            objects: &self.state.objects,
             directory: &self.state.path,
         })
     }
@@ -223,6 +246,7 @@ impl Reader<'_> {
             graph: self.graph.clone(),
             deadline: self.deadline,
             limits: self.limits,
+            objects: self.objects,
             directory: self.directory,
         }
     }
@@ -233,23 +257,21 @@ impl Reader<'_> {
         Ok(header.map(|header| (header.kind(), header.size())))
     }
 
-    /// The bytes of an object of a kind, none if there is no such object.
+    /// The bytes of an object of a kind, none if there is no such object. What is too large for
+    /// memory is an error of the object database; a blob is asked for its size before.
     pub(crate) fn object(&self, id: &oid, kind: Kind) -> Result<Option<Vec<u8>>, GitError> {
-        match self.header(id)? {
-            Some((found, size)) if found == kind => {
-                if size > self.limits.blob_bytes {
-                    let what = format!("{kind} {id}");
-                    return Err(GitError::TooLarge { what, limit: self.limits.blob_bytes });
-                }
-            }
-            _ => return Ok(None),
-        }
         let mut bytes = Vec::new();
         let found = self.odb.try_find(id, &mut bytes).map_err(GitError::objects)?;
-        Ok(found.is_some().then_some(bytes))
+        let is_wanted = found.is_some_and(|found| found.kind == kind);
+        Ok(is_wanted.then_some(bytes))
     }
 
+    /// The content of a blob. `TooLarge` above the limit.
     pub(crate) fn blob(&self, id: &oid) -> Result<Vec<u8>, GitError> {
+        let limit = self.limits.blob_bytes;
+        if self.header(id)?.is_some_and(|(_, size)| size > limit) {
+            return Err(GitError::TooLarge { what: format!("blob {id}"), limit });
+        }
         self.object(id, Kind::Blob)?.ok_or_else(|| GitError::BlobNotFound { hash: id.to_string() })
     }
 

@@ -43,7 +43,13 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("receive.fsck.badTimezone", "ignore"),
     ("receive.fsck.missingSpaceBeforeDate", "ignore"),
     ("receive.fsck.zeroPaddedFilemode", "ignore"),
+    // Partial clones as clients make them. Other filters can cost the server any time.
     ("uploadpack.allowFilter", "true"),
+    ("uploadpackfilter.allow", "false"),
+    ("uploadpackfilter.blob:none.allow", "true"),
+    ("uploadpackfilter.blob:limit.allow", "true"),
+    ("uploadpackfilter.tree.allow", "true"),
+    ("uploadpackfilter.tree.maxDepth", "8"),
     ("uploadpack.allowAnySHA1InWant", "false"),
     ("uploadpack.advertiseBundleURIs", "false"),
     ("pack.threads", "2"),

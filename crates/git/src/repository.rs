@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 
 use crate::disk::{create_synced, is_directory, sync_directory};
-use crate::limits::{Admission, Limits};
+use crate::limits::{Admission, Limits, Queue};
 use crate::objects::Objects;
 use crate::process::{GitProgram, ProcessLimits};
 use crate::refs::BranchName;
@@ -67,12 +67,12 @@ pub(crate) struct State {
     pub(crate) path: PathBuf,
     pub(crate) objects: Objects,
     pub(crate) admission: Admission,
+    /// Commits of the API.
+    pub(crate) writing: Queue,
     /// Held shared by each push, and alone by who removes what broken pushes left.
     pub(crate) pushing: Arc<tokio::sync::RwLock<()>>,
     /// A push was broken off since that was last done.
     pub(crate) has_leftovers: AtomicBool,
-    /// One API commit at a time: the next would only find the ref moved.
-    pub(crate) writing: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// One repository. Cheap to clone; holding it does not keep the repository from being deleted.
@@ -273,9 +273,9 @@ impl Shared {
             objects: Objects::new(path.clone()),
             path,
             admission: Admission::per_repository(&self.limits),
+            writing: Queue::of_writers(&self.limits),
             pushing: Arc::default(),
             has_leftovers: AtomicBool::new(false),
-            writing: Arc::default(),
         });
         open.insert(id.clone(), Opened { state: state.clone(), used: Instant::now() });
         Ok(Some(state))
@@ -339,17 +339,19 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
         }
     }
     remove_incoming(path)?;
-    for entry in fs::read_dir(path.join("objects/pack"))? {
-        let entry = entry?;
-        if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
-            fs::remove_file(entry.path())?;
+    for folder in ["objects", "objects/pack"] {
+        for entry in fs::read_dir(path.join(folder))? {
+            let entry = entry?;
+            if entry.file_name().as_encoded_bytes().starts_with(b"tmp_") {
+                fs::remove_file(entry.path())?;
+            }
         }
     }
     Ok(())
 }
 
-/// Removes the objects of pushes that were broken off. Only while no push is going on: git removes
-/// them itself when it can, and does not when it is killed.
+/// Removes the objects of pushes that were broken off, which git does itself unless it is killed.
+/// Only while no push is going on.
 pub(crate) fn remove_incoming(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(path.join("objects"))? {
         let entry = entry?;

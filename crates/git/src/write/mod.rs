@@ -4,9 +4,11 @@ mod path;
 mod store;
 mod tree;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
+use bytes::Bytes;
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
@@ -98,13 +100,13 @@ impl Repository {
         if bytes.sum::<usize>() as u64 > limit {
             return Err(GitError::TooLarge { what: "the commit".to_owned(), limit });
         }
-        let _turn = self.state.writing.lock().await;
-        let request = std::sync::Arc::new(Prepared::new(request)?);
+        let _turn = self.state.writing.enter().await?;
+        let request = Arc::new(self.blocking(|_| Prepared::new(request)).await?);
         for _ in 0..REBASE_ATTEMPTS {
             let prepared = request.clone();
             let built =
                 self.blocking(move |this| prepared.build(&this.reader()?, &this.state.path));
-            let built = std::sync::Arc::new(built.await?);
+            let built = Arc::new(built.await?);
             let candidate = built.clone();
             let moved = self.with_ref_lock(move |reader| {
                 match reader.refs.swap(&candidate.branch, candidate.parent, candidate.commit)? {
@@ -137,7 +139,7 @@ impl Repository {
         &self,
         work: impl Fn(&Reader<'_>) -> Result<Option<T>, GitError> + Send + Sync + 'static,
     ) -> Result<T, GitError> {
-        let work = std::sync::Arc::new(work);
+        let work = Arc::new(work);
         for _ in 0..LOCK_ATTEMPTS {
             let attempt = work.clone();
             if let Some(done) = self.read(move |reader| attempt(reader)).await? {
@@ -155,7 +157,7 @@ struct Prepared {
     branch: Option<BranchName>,
     author: Identity,
     expected: Option<ObjectId>,
-    files: Vec<(String, Option<Vec<u8>>)>,
+    files: Vec<(String, Option<Bytes>)>,
 }
 
 /// A commit that no branch has yet.
@@ -230,14 +232,14 @@ impl Prepared {
         let tree = base.as_ref().map(|base| base.tree);
         let tree = match edits.apply(reader, tree, "", &mut new)? {
             Some(tree) => tree,
-            None => new.add(reader, Kind::Tree, Vec::new())?,
+            None => new.add(reader, Kind::Tree, Bytes::new())?,
         };
         let commit = new.add(reader, Kind::Commit, self.encode(tree, base.as_ref()))?;
         new.write(repository)?;
         Ok(Built { branch, parent, commit })
     }
 
-    fn encode(&self, tree: ObjectId, base: Option<&Commit>) -> Vec<u8> {
+    fn encode(&self, tree: ObjectId, base: Option<&Commit>) -> Bytes {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.map_or(0, |now| now.as_secs().cast_signed());
         // Never before its parent, whatever the clocks did: walks go by the time.
@@ -245,13 +247,13 @@ impl Prepared {
         let parent = base.map_or(String::new(), |base| format!("parent {}\n", base.sha));
         let who = format!("{} <{}> {now} +0000", self.author.name.trim(), self.author.email.trim());
         let message = &self.message;
-        format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{message}").into_bytes()
+        format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{message}").into()
     }
 }
 
 impl FileChange {
     /// The path and its new content; none deletes it.
-    fn decode(self) -> Result<(String, Option<Vec<u8>>), GitError> {
+    fn decode(self) -> Result<(String, Option<Bytes>), GitError> {
         let path = self.path;
         match (self.content, self.deleted) {
             (Some(content), false) => {
@@ -262,7 +264,7 @@ impl FileChange {
                             .decode(content)
                             .map_err(|_| GitError::InvalidBase64 { path: path.clone() })?,
                     };
-                Ok((path, Some(content)))
+                Ok((path, Some(content.into())))
             }
             (None, true) => Ok((path, None)),
             _ => {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use gix_hash::ObjectId;
@@ -23,7 +24,7 @@ const MOST_LOOSE: usize = 12;
 /// Objects that are not stored yet.
 #[derive(Debug, Default)]
 pub(super) struct NewObjects {
-    objects: HashMap<ObjectId, (Kind, Vec<u8>)>,
+    objects: HashMap<ObjectId, (Kind, Bytes)>,
 }
 
 impl NewObjects {
@@ -32,7 +33,7 @@ impl NewObjects {
         &mut self,
         reader: &Reader<'_>,
         kind: Kind,
-        bytes: Vec<u8>,
+        bytes: Bytes,
     ) -> Result<ObjectId, GitError> {
         let id = gix_object::compute_hash(SHA1, kind, &bytes).map_err(GitError::objects)?;
         // The empty tree seems to be there always.
@@ -68,7 +69,8 @@ fn write_loose(objects: &Path, id: ObjectId, kind: Kind, bytes: &[u8]) -> io::Re
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     write!(encoder, "{kind} {}\0", bytes.len())?;
     encoder.write_all(bytes)?;
-    let temporary = Temporary::new(&folder, "obj");
+    // Not in the folder: what a crash leaves is found in one place.
+    let temporary = Temporary::new(objects, "obj");
     create_synced(&temporary.0, &encoder.finish()?)?;
     set_read_only(&temporary.0)?;
     fs::rename(&temporary.0, folder.join(&hex[2..]))?;
@@ -77,7 +79,7 @@ fn write_loose(objects: &Path, id: ObjectId, kind: Kind, bytes: &[u8]) -> io::Re
 }
 
 /// Writes a pack of whole objects, without deltas (the upkeep makes those), and its index.
-fn write_pack(folder: &Path, objects: HashMap<ObjectId, (Kind, Vec<u8>)>) -> io::Result<()> {
+fn write_pack(folder: &Path, objects: HashMap<ObjectId, (Kind, Bytes)>) -> io::Result<()> {
     let mut objects: Vec<_> = objects.into_iter().collect();
     objects.sort_unstable_by_key(|(id, _)| *id);
     let temporary = Temporary::new(folder, "pack");

@@ -75,7 +75,7 @@ impl Edits {
             return Ok(None);
         }
         let entries = entries.into_iter().map(|(name, (mode, id))| RawEntry { name, mode, id });
-        Ok(Some(new.add(reader, Kind::Tree, encode(entries.collect()))?))
+        Ok(Some(new.add(reader, Kind::Tree, encode(entries.collect()).into())?))
     }
 
     /// What is at one path after the edits.

@@ -81,20 +81,20 @@ async fn of_a_push_only_what_was_accepted_is_reported_and_an_atomic_one_is_all_o
 
 #[tokio::test]
 async fn a_large_push_streams_and_one_over_the_limit_leaves_nothing() {
-    let limits = Limits { push_bytes: 24 << 20, ..Limits::default() };
+    let limits = Limits { push_bytes: 8 << 20, ..Limits::default() };
     let server = Server::start_with(limits).await;
     let repository = server.create().await;
     let client = server.clone_of(&repository, "a").await;
-    let head = client.commit("large", noise(1, 20 << 20)).await;
+    let head = client.commit("large", noise(1, 6 << 20)).await;
     client.git(&["push", "-q", "origin", "main"]).await;
     assert_eq!(server.updates(), [update("refs/heads/main", None, Some(&head))]);
 
-    client.commit("larger", noise(2, 28 << 20)).await;
+    client.commit("larger", noise(2, 10 << 20)).await;
     let message = client.refused(&["push", "origin", "main"]).await;
     assert!(message.contains("maximum allowed size"), "{message}");
     assert_eq!(server.updates(), []);
     // Far over it, the connection is cut.
-    client.commit("huge", noise(3, 64 << 20)).await;
+    client.commit("huge", noise(3, 24 << 20)).await;
     client.refused(&["push", "origin", "main"]).await;
     assert_eq!(server.updates(), []);
     assert_eq!(
@@ -202,7 +202,7 @@ async fn a_push_from_a_client_that_dies_changes_nothing() {
     let server = Server::start().await;
     let repository = server.create().await;
     let client = server.clone_of(&repository, "a").await;
-    client.commit("large", noise(5, 32 << 20)).await;
+    client.commit("large", noise(5, 16 << 20)).await;
     let mut push = client.command(&["push", "-q", "origin", "main"]);
     push.kill_on_drop(true);
     push.process_group(0);

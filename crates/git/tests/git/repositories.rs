@@ -82,6 +82,7 @@ async fn what_a_crash_left_half_made_or_locked_is_gone_after_a_restart() {
     let incoming = path.join("objects/tmp_objdir-incoming-x");
     std::fs::create_dir(&incoming).unwrap();
     std::fs::write(path.join("objects/pack/tmp_pack_x"), "").unwrap();
+    std::fs::write(path.join("objects/tmp_obj_x"), "").unwrap();
     let half_made = root(&dir).join(".new").join(RepositoryId::random().as_str());
     let half_deleted = root(&dir).join(".deleted").join(RepositoryId::random().as_str());
     std::fs::create_dir_all(half_made.join("objects")).unwrap();
@@ -90,8 +91,13 @@ async fn what_a_crash_left_half_made_or_locked_is_gone_after_a_restart() {
     let repositories = open(&dir, Limits::default()).await;
     repositories.get(&id).await.unwrap();
     assert!(!half_made.exists() && !half_deleted.exists() && !incoming.exists());
-    for gone in ["HEAD.lock", "refs/heads/main.lock", "packed-refs.lock", "objects/pack/tmp_pack_x"]
-    {
+    for gone in [
+        "HEAD.lock",
+        "refs/heads/main.lock",
+        "packed-refs.lock",
+        "objects/pack/tmp_pack_x",
+        "objects/tmp_obj_x",
+    ] {
         assert!(!path.join(gone).exists(), "{gone}");
     }
 }

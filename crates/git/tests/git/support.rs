@@ -21,7 +21,8 @@ use tokio::process::Command;
 /// A directory of repositories, served over HTTP as the real server does, but without accounts.
 pub(crate) struct Server {
     pub(crate) repositories: Repositories,
-    pub(crate) dir: TempDir,
+    path: PathBuf,
+    _dir: Option<TempDir>,
     address: SocketAddr,
     updates: Arc<Mutex<Vec<RefUpdate>>>,
     task: tokio::task::JoinHandle<()>,
@@ -38,7 +39,11 @@ pub(crate) fn root(dir: &TempDir) -> PathBuf {
 }
 
 pub(crate) async fn open(dir: &TempDir, limits: Limits) -> Repositories {
-    let config = Config { root: root(dir), git: "git".into(), limits };
+    open_at(root(dir), limits).await
+}
+
+pub(crate) async fn open_at(root: PathBuf, limits: Limits) -> Repositories {
+    let config = Config { root, git: "git".into(), limits };
     Repositories::open(config).await.unwrap()
 }
 
@@ -49,7 +54,16 @@ impl Server {
 
     pub(crate) async fn start_with(limits: Limits) -> Self {
         let dir = TempDir::new().unwrap();
-        let repositories = open(&dir, limits).await;
+        Self::start_in(dir.path().to_owned(), Some(dir), limits).await
+    }
+
+    /// Serves what is in a directory of someone else.
+    pub(crate) async fn start_at(path: PathBuf) -> Self {
+        Self::start_in(path, None, Limits::default()).await
+    }
+
+    async fn start_in(path: PathBuf, dir: Option<TempDir>, limits: Limits) -> Self {
+        let repositories = open_at(path.join("repos"), limits).await;
         let updates = Arc::default();
         let shared = Shared { repositories: repositories.clone(), updates: Arc::clone(&updates) };
         let router = Router::new()
@@ -61,7 +75,7 @@ impl Server {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { repositories, dir, address, updates, task }
+        Self { repositories, path, _dir: dir, address, updates, task }
     }
 
     pub(crate) async fn create(&self) -> Repository {
@@ -80,7 +94,7 @@ impl Server {
 
     /// A folder for a client.
     pub(crate) fn client(&self, name: &str) -> Client {
-        let path = self.dir.path().join(name);
+        let path = self.path.join(name);
         std::fs::create_dir_all(&path).unwrap();
         Client { path }
     }
@@ -95,7 +109,7 @@ impl Server {
     /// Where the repository is on disk.
     pub(crate) fn path(&self, repository: &Repository) -> PathBuf {
         let id = repository.id().as_str();
-        root(&self.dir).join(&id[..2]).join(format!("{id}.git"))
+        self.path.join("repos").join(&id[..2]).join(format!("{id}.git"))
     }
 
     /// Git finds nothing wrong with what is stored.
