@@ -10,6 +10,7 @@ use freestyle_image::ImageSpec;
 use freestyle_qemu::AcceleratorChoice;
 use serde::{Deserialize, Deserializer};
 
+use crate::byte_size::ByteSize;
 use crate::environment::Environment;
 use crate::error::CliError;
 
@@ -43,6 +44,10 @@ pub(crate) struct Options {
     /// VMs kept ready, so that creating one is quick [default: 2]
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
+    /// Size to which the data directory may grow before sticky VMs and snapshots are removed, e.g.
+    /// 200GB [default: no limit]
+    #[arg(long, value_name = "SIZE")]
+    disk_budget: Option<ByteSize>,
     /// How VMs run: hardware (kvm), software (tcg), or whichever works (auto) [default: auto]
     #[arg(long, value_name = "HOW")]
     #[serde(deserialize_with = "accelerator")]
@@ -101,6 +106,8 @@ pub(crate) struct Config {
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) dns_resolvers: Vec<IpAddr>,
     pub(crate) pool_size: usize,
+    /// Bytes.
+    pub(crate) disk_budget: Option<u64>,
     pub(crate) accelerator: AcceleratorChoice,
     pub(crate) qemu: PathBuf,
     /// The base image of new VMs.
@@ -126,6 +133,7 @@ impl Config {
             ready_file: options.ready_file,
             dns_resolvers: options.dns_resolver,
             pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
+            disk_budget: options.disk_budget.map(|ByteSize(bytes)| bytes),
             accelerator: options.accel.unwrap_or_default(),
             qemu: options.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
             image: image_spec(options.guest_agent, options.ca_certificate, options.mirror)?,
@@ -155,6 +163,7 @@ impl Options {
             ready_file: self.ready_file.or(below.ready_file),
             dns_resolver: or(self.dns_resolver, below.dns_resolver),
             pool_size: self.pool_size.or(below.pool_size),
+            disk_budget: self.disk_budget.or(below.disk_budget),
             accel: self.accel.or(below.accel),
             qemu: self.qemu.or(below.qemu),
             guest_agent: self.guest_agent.or(below.guest_agent),
@@ -173,6 +182,7 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         ready_file: path("FREESTYLE_READY_FILE")?,
         dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
+        disk_budget: environment.parse("FREESTYLE_DISK_BUDGET")?,
         accel: environment.parse("FREESTYLE_ACCEL")?,
         qemu: path("FREESTYLE_QEMU")?,
         guest_agent: path("FREESTYLE_GUEST_AGENT")?,
@@ -223,7 +233,9 @@ mod tests {
 
     #[test]
     fn flags_beat_variables_and_variables_beat_the_file() {
-        let file = file("pool-size = 1\naccel = \"kvm\"\nqemu = \"/file/qemu\"\n");
+        let file = file(
+            "pool-size = 1\naccel = \"kvm\"\nqemu = \"/file/qemu\"\ndisk-budget = \"2GB\"\n",
+        );
         let environment =
             Environment::of(&[("FREESTYLE_POOL_SIZE", "2"), ("FREESTYLE_ACCEL", "tcg")]);
         let flags = Options { pool_size: Some(3), ..Options::default() };
@@ -231,6 +243,7 @@ mod tests {
         assert_eq!(config.pool_size, 3);
         assert_eq!(config.accelerator, AcceleratorChoice::Force(Accelerator::Tcg));
         assert_eq!(config.qemu, Path::new("/file/qemu"));
+        assert_eq!(config.disk_budget, Some(2 << 30));
         assert_eq!(config.data_dir, Path::new("/var/lib/freestyle"));
         assert_eq!(config.api_listen, DEFAULT_API_LISTEN);
     }
@@ -252,6 +265,8 @@ mod tests {
             ("api-listen = \"8080\"", "api-listen"),
             ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
             ("accel = \"xen\"", "xen"),
+            ("disk-budget = 100", "disk-budget"),
+            ("disk-budget = \"100\"", "disk-budget"),
         ] {
             let file = file(text);
             let error = Config::load(Options::default(), &Environment::of(&[]), Some(file.path()));

@@ -91,7 +91,10 @@ fn api_hint(failure: &ApiFailure) -> Option<&'static str> {
         }
         "SOURCE_SNAPSHOT_BUILDING" => Some("`freestyle vm snapshot get` says when it is ready"),
         "SUSPEND_FAILED_VM_RESUMED" => Some("the VM runs on; try again in a moment"),
-        "NO_LOCAL_STORAGE_CAPACITY" => Some("delete VMs or snapshots that are not needed any more"),
+        "NO_LOCAL_STORAGE_CAPACITY" => Some(
+            "delete VMs or snapshots that are not needed any more; on the server's host, \
+             `freestyle admin storage` shows what takes space",
+        ),
         "VM_OPERATION_DENIED_DURING_TRANSACTION" => Some("try again in a moment"),
         "INTERNAL_ERROR" | "DATABASE_ERROR" => Some("the server's log tells more"),
         _ => None,

@@ -6,11 +6,13 @@
 //! server go through `freestyle-client` like everyone else, and only `admin` opens the metadata of
 //! a server on this host.
 
+mod byte_size;
 mod cli;
 mod commands;
 mod config;
 mod environment;
 mod error;
+mod operator;
 mod spinner;
 mod table;
 

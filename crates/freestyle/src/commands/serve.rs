@@ -3,6 +3,7 @@
 
 mod first_start;
 mod lock;
+mod operator;
 mod private_file;
 mod ready;
 
@@ -23,6 +24,7 @@ use super::server_runtime;
 use crate::config::{Config, Options};
 use crate::environment::Environment;
 use crate::error::CliError;
+use crate::operator::OperatorSocket;
 
 use self::first_start::AdminKey;
 use self::lock::DataDirLock;
@@ -73,9 +75,17 @@ async fn serve(config: Config) -> Result<(), CliError> {
     say_how_to_use(&ready, &admin_key)?;
     info!(%address, "ready");
 
+    let operator = OperatorSocket::bind(&config.data_dir)?;
+    let (questions, rows) = (vms.clone(), store.clone());
+    let operator = tokio::spawn(operator.serve(async move |question| {
+        operator::answer(question, &questions, &rows).await
+    }));
     let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone() });
     freestyle_api::serve(listener, router, shutdown).await;
     info!("shutting down; VMs run on");
+    operator.abort();
+    // What it holds is let go of before the services end.
+    _ = operator.await;
     vms.shut_down().await;
     store.close().await;
     Ok(())
@@ -91,6 +101,7 @@ async fn compose(config: &Config, store: &Store) -> Result<VmService, CliError> 
         qemu: config.qemu.clone(),
         accelerator: config.accelerator,
         pool_size: config.pool_size,
+        disk_budget: config.disk_budget,
         resolvers: config.dns_resolvers.clone(),
         image,
     };

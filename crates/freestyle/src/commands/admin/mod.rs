@@ -1,5 +1,7 @@
-//! `freestyle admin ...`: accounts and API keys, in the metadata of the server on this host. Works
-//! while the server runs.
+//! `freestyle admin ...`: accounts and API keys, in the metadata of the server on this host, whether
+//! or not it runs; and what only the server knows.
+
+mod storage;
 
 use std::path::PathBuf;
 
@@ -23,6 +25,12 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Show what takes space on the disk, and whose it is
+    #[command(after_help = storage::HELP)]
+    Storage {
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,14 +138,21 @@ pub(crate) async fn run(command: Command, environment: &Environment) -> Result<(
             }
             print_line(&format!("revoked {id}"))
         }
+        Command::Storage { common } => {
+            storage::run(&config(&common, environment)?, common.json).await
+        }
     }
+}
+
+fn config(common: &Common, environment: &Environment) -> Result<Config, CliError> {
+    let flags = Options::with_data_dir(common.data_dir.clone());
+    Config::load(flags, environment, common.config.as_deref())
 }
 
 /// Opens the metadata of a server that was started at least once: a mistyped folder must not
 /// become a new server.
 async fn open(common: &Common, environment: &Environment) -> Result<Store, CliError> {
-    let flags = Options::with_data_dir(common.data_dir.clone());
-    let config = Config::load(flags, environment, common.config.as_deref())?;
+    let config = config(common, environment)?;
     let file = config.metadata_file();
     let exists = tokio::fs::try_exists(&file).await;
     match exists {
