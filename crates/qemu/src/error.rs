@@ -68,6 +68,11 @@ impl QemuError {
         move |source| Self::Io { doing: doing.into(), source: source.into() }
     }
 
+    /// Whether the cause is a host without memory to spare.
+    pub fn is_no_memory(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::OutOfMemory)
+    }
+
     /// Whether the cause is a full disk.
     pub fn is_no_space(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)

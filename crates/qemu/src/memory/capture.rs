@@ -54,8 +54,8 @@ impl Capture {
     /// Reserves memory, and room in a new file at `path`, for what the process has written so far
     /// and some more. The machine may run. Blocks, for about 0.1 s a GB.
     ///
-    /// A disk without room is an error that [`QemuError::is_no_space`] knows; a host without memory
-    /// is an error too, rather than a reason for the kernel to kill some process.
+    /// [`QemuError::is_no_space`] knows a disk without room, and [`QemuError::is_no_memory`] a host
+    /// without memory, which must not become a reason for the kernel to kill some process.
     pub fn prepare(pid: i32, size_mib: u64, path: &Path) -> Result<Self, QemuError> {
         let prepare = || -> io::Result<Self> {
             let guest = Guest::open(pid, size_mib)?;
@@ -89,7 +89,7 @@ impl Capture {
             rest = behind;
             work.push((batch, part));
         }
-        guest::in_parallel(work, |(batch, part)| guest.read(&batch, part))?;
+        guest::in_parallel(work, |(batch, part), _| guest.read(&batch, part))?;
         guest.check_alive()?;
         Ok(Copied { size_mib, file, buffer, written })
     }

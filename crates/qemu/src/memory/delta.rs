@@ -92,15 +92,16 @@ impl Delta {
         self.check_size(size_mib)?;
         let pour = || -> io::Result<()> {
             let guest = Guest::open(pid, size_mib)?;
-            guest::in_parallel(self.batches(true), |batch| {
-                let mut pages = vec![0; batch.bytes()];
-                self.read_slots(batch.slot, &mut pages)?;
-                guest.write(&pages, &batch)
+            guest::in_parallel(self.batches(true), |batch, pages| {
+                pages.resize(batch.bytes(), 0);
+                self.read_slots(batch.slot, pages)?;
+                guest.write(pages, &batch)
             })?;
             let zeros = self.batches(false);
-            let longest = zeros.iter().map(Batch::bytes).max().unwrap_or(0);
-            let zero = vec![0; longest];
-            guest::in_parallel(zeros, |batch| guest.write(&zero[..batch.bytes()], &batch))?;
+            guest::in_parallel(zeros, |batch, pages| {
+                pages.resize(batch.bytes(), 0);
+                guest.write(pages, &batch)
+            })?;
             guest.check_alive()
         };
         let path = &self.path;
@@ -143,8 +144,9 @@ impl SealedMemory {
         delta.check_size(base.size_mib())?;
         Self::make(base.size_mib(), |image| {
             sparse::copy(base.file(), image)?;
+            let mut pages = Vec::new();
             for batch in delta.batches(true) {
-                let mut pages = vec![0; batch.bytes()];
+                pages.resize(batch.bytes(), 0);
                 delta.read_slots(batch.slot, &mut pages)?;
                 for (at, part) in batch.parts(&pages) {
                     image.write_all_at(part, at)?;

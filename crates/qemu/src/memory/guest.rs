@@ -176,21 +176,22 @@ pub(super) fn batches(all: impl IntoIterator<Item = Pages>) -> Vec<Batch> {
 }
 
 /// Does the work for each item, on several threads if there are several items; ends at the first
-/// error.
+/// error. Each thread has a buffer that it keeps from one item to the next.
 pub(super) fn in_parallel<T: Send>(
     items: Vec<T>,
-    work: impl Fn(T) -> io::Result<()> + Sync,
+    work: impl Fn(T, &mut Vec<u8>) -> io::Result<()> + Sync,
 ) -> io::Result<()> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let threads = cores.min(MAX_THREADS).min(items.len());
     let items = Mutex::new(items.into_iter());
     let failed = AtomicBool::new(false);
     let take_turns = || {
+        let mut buffer = Vec::new();
         while !failed.load(Ordering::Relaxed) {
             // An iterator over what is there is never left half-changed.
             let item = items.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(item) = item else { break };
-            work(item).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+            work(item, &mut buffer).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(())
     };
@@ -287,14 +288,15 @@ mod tests {
     #[test]
     fn every_item_is_worked_on_once_and_an_error_is_not_lost() {
         let mut done = vec![0; 100];
-        let count = |item: &mut u32| {
+        let count = |item: &mut u32, _: &mut Vec<u8>| {
             *item += 1;
             Ok(())
         };
         in_parallel(done.iter_mut().collect(), count).unwrap();
         assert_eq!(done, vec![1; 100]);
 
-        let fail = |item| if item == 50 { Err(io::Error::other("no")) } else { Ok(()) };
+        let fail =
+            |item, _: &mut Vec<u8>| if item == 50 { Err(io::Error::other("no")) } else { Ok(()) };
         assert_eq!(in_parallel((0..100).collect(), fail).unwrap_err().to_string(), "no");
     }
 

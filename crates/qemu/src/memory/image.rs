@@ -78,8 +78,9 @@ pub fn save(pid: i32, size_mib: u64, path: &Path) -> Result<u64, QemuError> {
         let image = File::options().write(true).create_new(true).open(path)?;
         image.set_len(size_mib << 20)?;
         let written = guest.written()?;
+        let mut pages = Vec::new();
         for batch in guest::batches(written.iter().cloned()) {
-            let mut pages = vec![0; batch.bytes()];
+            pages.resize(batch.bytes(), 0);
             guest.read(&batch, &mut pages)?;
             for (piece, bytes) in batch.parts(&pages) {
                 sparse::write(&image, bytes, piece)?;

@@ -200,6 +200,9 @@ async fn the_next_server_finds_the_machine_and_hears_of_its_end() {
     let mut machine = host.reconnect(machine).await;
     assert_eq!(machine.qmp.run_state().await.unwrap(), RunState::Running);
     assert_eq!(machine.qmp.top_node().await.unwrap(), "a");
+    switch(&host, &machine, "b").await;
+    let writable = machine.disk_files(&host).into_iter().filter(|(_, writable)| *writable);
+    assert_eq!(writable.collect::<Vec<_>>(), [("b".to_owned(), true)]);
     machine.qmp.execute("system_reset", serde_json::json!({})).await.unwrap();
     assert_eq!(machine.events.next().await, Some(Event::Shutdown { reset: false }));
     machine.process.exited().await;
