@@ -70,7 +70,7 @@ impl Capture {
     }
 
     /// Copies what the machine has written. It must be paused until this returns. Blocks, for about
-    /// 0.15 s a GB.
+    /// 0.1 s a GB.
     pub fn copy(self) -> Result<Copied, QemuError> {
         self.copy_pages().map_err(QemuError::io("copying guest memory"))
     }
@@ -97,7 +97,7 @@ impl Capture {
 
 impl Copied {
     /// Writes the delta; a `durable` one survives a power failure once its folder is synced. The
-    /// machine may run. Blocks, for about 0.7 s a GB, and waits for the disk if it is durable.
+    /// machine may run. Blocks, for about 0.3 s a GB, and waits for the disk if it is durable.
     pub fn finish(self, durable: bool) -> Result<Summary, QemuError> {
         let path = self.file.path.clone();
         self.write(durable).map_err(QemuError::io(format!("writing the memory delta {path:?}")))
