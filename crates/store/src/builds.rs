@@ -222,6 +222,15 @@ impl SystemScope<'_> {
         Ok(build)
     }
 
+    /// The builds of all accounts that have not ended, oldest first.
+    pub async fn unfinished_builds(&self) -> Result<Vec<BuildRecord>, StoreError> {
+        let builds =
+            sqlx::query_as("SELECT * FROM builds WHERE state = 'running' ORDER BY created_at, id")
+                .fetch_all(self.store.readers())
+                .await?;
+        Ok(builds)
+    }
+
     /// For the start of a server: no build outlives the one that ran it. Answers how many there
     /// were.
     pub async fn fail_unfinished_builds(&self, error: &str) -> Result<u64, StoreError> {

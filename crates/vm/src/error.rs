@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use freestyle_store::{OperationId, SnapshotId, StoreError, VmId};
 
+use crate::setup::Diagnostics;
+
 /// Why a call of the VM service failed. `api` maps each variant to one error code.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
@@ -145,6 +147,18 @@ pub enum VmError {
     SetupFailed {
         /// What failed, with its output.
         reason: String,
+        /// The services at that moment, if it was about services.
+        diagnostics: Option<Box<Diagnostics>>,
+    },
+    /// What the spec of a snapshot asked to set up failed.
+    #[error("building snapshot {id} failed: {reason}")]
+    SnapshotSetupFailed {
+        /// The snapshot that was to be built.
+        id: SnapshotId,
+        /// What failed, with its output.
+        reason: String,
+        /// The services at that moment, if it was about services.
+        diagnostics: Option<Box<Diagnostics>>,
     },
     /// The host's disk is full or its VM slots are used up.
     #[error("this host has no room for another VM: {0}")]

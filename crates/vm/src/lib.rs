@@ -25,4 +25,4 @@ mod simulation;
 pub use error::VmError;
 pub use host::{Config, VmService};
 pub use model::*;
-pub use service::Service;
+pub use service::{Observer, Service};

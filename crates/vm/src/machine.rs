@@ -20,18 +20,20 @@
 //! makes the task give up what it is doing, so both work at any moment.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use freestyle_store::{
-    NewSnapshot, OperationId, SnapshotEnd, SnapshotId, SnapshotPersistence, SnapshotPurpose,
-    StoreError, VmId, VmPhase, VmRecord,
+    Instance, NewSnapshot, OperationId, SnapshotEnd, SnapshotId, SnapshotPersistence,
+    SnapshotPurpose, StoreError, VmId, VmPhase, VmRecord,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::{Engine, Exit, Step};
 use crate::error::VmError;
-use crate::model::{AptPackage, Exec};
-use crate::operation::{Begun, Operation, Outcome, install_command, installed};
-use crate::service::Shared;
+use crate::model::{Exec, ExecOutput};
+use crate::operation::{Begun, Operation, Outcome};
+use crate::service::{BuildLog, Shared};
+use crate::setup::{self, Setup, SetupError};
 
 /// Requests of each urgency that may wait for one VM. More are refused as busy.
 const QUEUE: usize = 64;
@@ -50,7 +52,7 @@ pub(crate) struct Busy {
     pub(crate) id: OperationId,
     /// Which one.
     pub(crate) operation: Operation,
-    /// Whether it installs packages.
+    /// Whether it sets the guest up.
     pub(crate) builds: bool,
 }
 
@@ -66,7 +68,7 @@ enum Work {
     /// To finish what an earlier server left, and to greet the guest if there is one.
     Adopt,
     /// To carry out an operation that the caller has begun in the store; `vm` is as it then was.
-    CarryOut { vm: Box<VmRecord>, begun: Begun, packages: Vec<AptPackage> },
+    CarryOut { vm: Box<VmRecord>, begun: Begun, plan: Option<Box<Plan>> },
 }
 
 impl Work {
@@ -100,14 +102,14 @@ impl Handle {
     }
 
     /// As [`Handle::run`], for an operation that is in the store already. Once the guest answers,
-    /// the packages are installed.
+    /// the plan is carried out.
     pub(crate) async fn run_begun(
         &self,
         vm: VmRecord,
         begun: Begun,
-        packages: Vec<AptPackage>,
+        plan: Option<Plan>,
     ) -> Result<VmRecord, VmError> {
-        self.request(Work::CarryOut { vm: Box::new(vm), begun, packages }).await
+        self.request(Work::CarryOut { vm: Box::new(vm), begun, plan: plan.map(Box::new) }).await
     }
 
     async fn request(&self, work: Work) -> Result<VmRecord, VmError> {
@@ -290,13 +292,13 @@ impl<E: Engine> Machine<E> {
         if self.is_over() {
             return Err(VmError::NotFound(self.record.id.clone()));
         }
-        let (begun, packages) = match work {
+        let (begun, plan) = match work {
             // It ran before the resize that was cut off.
-            Work::Adopt if resized => (self.begin(Operation::Start).await?, Vec::new()),
+            Work::Adopt if resized => (self.begin(Operation::Start).await?, None),
             Work::Adopt => return self.adopt().await,
-            Work::CarryOut { vm, begun, packages } => {
+            Work::CarryOut { vm, begun, plan } => {
                 self.record = *vm;
-                (begun, packages)
+                (begun, plan)
             }
             Work::Begin(operation) => {
                 if let Some(answer) = self.nothing_to_do(&operation).await {
@@ -309,17 +311,17 @@ impl<E: Engine> Machine<E> {
                         return Err(VmError::NotFound(self.record.id.clone()));
                     }
                 }
-                (self.begin(operation).await?, Vec::new())
+                (self.begin(operation).await?, None)
             }
         };
         self.status.send_replace(Status {
             busy: Some(Busy {
                 id: begun.id.clone(),
                 operation: begun.operation.clone(),
-                builds: !packages.is_empty(),
+                builds: plan.is_some(),
             }),
         });
-        let result = self.carry_out(begun, &packages).await;
+        let result = self.carry_out(begun, plan.as_deref()).await;
         self.status.send_replace(Status::default());
         result.map(|()| self.record.clone())
     }
@@ -331,7 +333,7 @@ impl<E: Engine> Machine<E> {
             self.end_run(Outcome::without_process(&self.record), "ended with its host").await?;
             return Ok(self.record.clone());
         }
-        self.build_or_yield(&Operation::Start, &[Step::Greet], &[]).await?;
+        self.build_or_yield(&Operation::Start, &[Step::Greet], None).await?;
         Ok(self.record.clone())
     }
 
@@ -354,7 +356,7 @@ impl<E: Engine> Machine<E> {
             Operation::Start if instance.is_some_and(|instance| engine.is_up(instance)) => Ok(()),
             // It has not answered this server yet.
             Operation::Start if is_alive => {
-                self.build_or_yield(operation, &[Step::Greet], &[]).await
+                self.build_or_yield(operation, &[Step::Greet], None).await
             }
             _ => return None,
         };
@@ -385,9 +387,9 @@ impl<E: Engine> Machine<E> {
         Ok(Begun { id: row.id, operation })
     }
 
-    async fn carry_out(&mut self, begun: Begun, packages: &[AptPackage]) -> Result<(), VmError> {
+    async fn carry_out(&mut self, begun: Begun, plan: Option<&Plan>) -> Result<(), VmError> {
         let operation = begun.operation.clone();
-        let done = self.build_or_yield(&operation, &operation.steps(&self.record), packages).await;
+        let done = self.build_or_yield(&operation, &operation.steps(&self.record), plan).await;
         let Err(error) = done else {
             if let Operation::Resize(to) = &operation {
                 let resized = self.shared.store.system().set_sizing(&self.record.id, *to).await;
@@ -418,10 +420,10 @@ impl<E: Engine> Machine<E> {
         &mut self,
         operation: &Operation,
         steps: &[Step],
-        packages: &[AptPackage],
+        plan: Option<&Plan>,
     ) -> Result<(), VmError> {
         let Self { shared, record, requests, urgent, next, .. } = self;
-        let build = build(&shared.engine, record, steps, packages);
+        let build = build(&shared.engine, record, steps, plan);
         tokio::pin!(build);
         loop {
             tokio::select! {
@@ -536,24 +538,47 @@ pub(crate) fn snapshot_of(vm: &VmRecord, id: SnapshotId, purpose: SnapshotPurpos
     }
 }
 
-/// Does the steps one after the other, then installs the packages.
+/// What is to be set up in a guest that was just made, and who is told how far it is.
+pub(crate) struct Plan {
+    pub(crate) setup: Setup,
+    pub(crate) log: BuildLog,
+}
+
+/// Does the steps one after the other, then carries out the plan.
 async fn build<E: Engine>(
     engine: &E,
     record: &VmRecord,
     steps: &[Step],
-    packages: &[AptPackage],
+    plan: Option<&Plan>,
 ) -> Result<(), VmError> {
     for step in steps {
         engine.apply(step, record).await?;
     }
-    if packages.is_empty() {
-        return Ok(());
-    }
+    let Some(Plan { setup, log }) = plan else { return Ok(()) };
     let instance = record.instance.as_ref().ok_or(VmError::NotRunning(record.id.clone()))?;
-    let exec = Exec {
-        command: install_command(packages),
-        user: None,
-        timeout: Some(crate::service::INSTALL_TIMEOUT),
-    };
-    installed(engine.exec(instance, exec).await)
+    let guest = EngineGuest { engine, instance };
+    setup::apply(&guest, setup, log).await.map_err(|error| match error {
+        SetupError::Guest(error) => error,
+        SetupError::Failed { phase, reason, diagnostics } => VmError::SetupFailed {
+            reason: format!("{}: {reason}", phase.as_str()),
+            diagnostics: diagnostics.map(Box::new),
+        },
+    })
+}
+
+/// The guest of one instance.
+struct EngineGuest<'a, E> {
+    engine: &'a E,
+    instance: &'a Instance,
+}
+
+impl<E: Engine> setup::Guest for EngineGuest<'_, E> {
+    async fn exec(&self, command: String, timeout: Duration) -> Result<ExecOutput, VmError> {
+        let exec = Exec { command, user: None, timeout: Some(timeout) };
+        self.engine.exec(self.instance, exec).await
+    }
+
+    async fn write_file(&self, path: &str, content: Vec<u8>) -> Result<(), VmError> {
+        self.engine.write_file(self.instance, None, path, content).await
+    }
 }

@@ -7,6 +7,7 @@ use freestyle_store::{AccountId, BuildId, InstanceId, SnapshotId, VmId};
 pub use freestyle_store::{DeleteEvent, Persistence, Sizing, SnapshotPersistence, SnapshotState};
 
 use crate::error::VmError;
+use crate::setup::Spec;
 
 /// Largest number of virtual CPUs (protocol section 6.2).
 pub const MAX_VCPUS: u32 = 32;
@@ -77,8 +78,8 @@ fn check(sizing: Sizing) -> Result<Sizing, VmError> {
 pub struct CreateVm {
     /// A label for people; not unique.
     pub name: Option<String>,
-    /// CPU, memory and disk. What is absent is [`DEFAULT_SIZING`]'s, or the snapshot's.
-    pub sizes: Sizes,
+    /// What it is made of.
+    pub spec: Spec,
     /// What happens to the VM when it stops or space runs out.
     pub persistence: Persistence,
     /// Time without network traffic until the VM may be suspended; `None` is never.
@@ -87,24 +88,17 @@ pub struct CreateVm {
     pub activity_threshold_bytes: Option<u64>,
     /// Echoed to the client; see protocol section 6.2.
     pub recreate: bool,
-    /// The snapshot it goes on from; the base image's where absent. The VM then has the snapshot's
-    /// CPU and memory, and at least its disk.
-    pub snapshot: Option<SnapshotId>,
-    /// Debian packages to install before the VM is handed over.
-    pub apt_packages: Vec<AptPackage>,
 }
 
 impl Default for CreateVm {
     fn default() -> Self {
         Self {
             name: None,
-            sizes: Sizes::default(),
+            spec: Spec::default(),
             persistence: Persistence::Persistent,
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
             activity_threshold_bytes: None,
             recreate: false,
-            snapshot: None,
-            apt_packages: Vec::new(),
         }
     }
 }

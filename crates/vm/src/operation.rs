@@ -12,7 +12,6 @@ use freestyle_store::{OperationId, Persistence, Settled, Sizing, SnapshotId, VmP
 
 use crate::engine::Step;
 use crate::error::VmError;
-use crate::model::{AptPackage, ExecOutput};
 
 /// A long operation on one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,35 +269,6 @@ impl Outcome {
     }
 }
 
-/// The command that installs packages, without a question to anyone.
-pub(crate) fn install_command(packages: &[AptPackage]) -> String {
-    let names: Vec<&str> = packages.iter().map(AptPackage::as_str).collect();
-    format!(
-        "export DEBIAN_FRONTEND=noninteractive; apt-get update -q && \
-         apt-get install -q -y --no-install-recommends -- {}",
-        names.join(" ")
-    )
-}
-
-/// What an installation comes to: a failure says how apt ended, with the end of what it printed.
-pub(crate) fn installed(result: Result<ExecOutput, VmError>) -> Result<(), VmError> {
-    let (how, stdout, stderr) = match result {
-        Ok(output) if output.status == 0 => return Ok(()),
-        Ok(output) => {
-            (format!("ended with status {}", output.status), output.stdout, output.stderr)
-        }
-        Err(VmError::ExecTimedOut { timeout, stdout, stderr }) => {
-            (format!("did not end within {} s", timeout.as_secs()), stdout, stderr)
-        }
-        Err(error) => return Err(error),
-    };
-    let text = [stdout, stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let tail = &lines[lines.len().saturating_sub(12)..];
-    Err(VmError::SetupFailed { reason: format!("apt-get {how}:\n{}", tail.join("\n")) })
-}
-
 #[cfg(test)]
 mod tests {
     use freestyle_store::VmId;
@@ -337,15 +307,5 @@ mod tests {
         for unknown in ["", "Create", "create 1", "suspend", "suspend x", "resize 1 2", "migrate"] {
             assert!(Begun::read(&row(unknown)).is_err(), "{unknown:?}");
         }
-    }
-
-    #[test]
-    fn packages_reach_apt_as_names_only() {
-        for bad in ["", "-y", "a b", "a;reboot", "$(id)", "a\nb", "--", "ä"] {
-            assert!(AptPackage::parse(bad).is_err(), "{bad:?}");
-        }
-        let packages = ["redis-server", "g++", "libc6:amd64=2.41-12"]
-            .map(|name| AptPackage::parse(name).unwrap());
-        assert!(install_command(&packages).ends_with("-- redis-server g++ libc6:amd64=2.41-12"));
     }
 }

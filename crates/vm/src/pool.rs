@@ -69,5 +69,5 @@ pub(crate) async fn provision<E: Engine>(shared: &Arc<Shared<E>>) -> Result<(), 
     };
     let (record, row) = shared.store.system().insert_pool_vm(&vm, &operation.to_string()).await?;
     let begun = Begun { id: row.id, operation };
-    shared.machine(&record)?.run_begun(record, begun, Vec::new()).await.map(drop)
+    shared.machine(&record)?.run_begun(record, begun, None).await.map(drop)
 }

@@ -20,6 +20,7 @@ use crate::model::*;
 use crate::operation::Operation;
 use crate::pool;
 use crate::service::{Patience, Service};
+use crate::setup::{Source, Spec};
 
 /// A small generator, so that a failing run can be repeated from its seed.
 struct Random(u64);
@@ -348,7 +349,7 @@ impl Run {
                 let ephemeral = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
                 let persistence = if choice == 0 { ephemeral } else { Persistence::Persistent };
                 let request = CreateVm { persistence, ..CreateVm::default() };
-                if let Ok(vm) = service.create(&self.account, request).await {
+                if let Ok(vm) = service.create(&self.account, request, None).await {
                     let mut told = self.told.lock().unwrap();
                     if choice == 0 {
                         told.may_be_gone.insert(vm.id.clone());
@@ -413,8 +414,9 @@ impl Run {
         let Some(snapshot) = self.known_snapshot() else { return };
         let foreign = service.snapshot_info(&self.stranger, &snapshot).await;
         assert!(matches!(foreign, Err(VmError::SnapshotNotFound(_))), "{foreign:?}");
-        let request = CreateVm { snapshot: Some(snapshot), ..CreateVm::default() };
-        if let Ok(vm) = service.create(&self.account, request).await {
+        let spec = Spec { source: Source::Snapshot(snapshot), ..Spec::default() };
+        let request = CreateVm { spec, ..CreateVm::default() };
+        if let Ok(vm) = service.create(&self.account, request, None).await {
             self.told.lock().unwrap().created.insert(vm.id);
         }
     }
@@ -610,7 +612,7 @@ async fn one_server() -> (TempDir, Store, Run, Service<SimulatedHost>) {
 #[tokio::test]
 async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
     let (_dir, _, run, service) = one_server().await;
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap().id;
     service.stop(&run.account, &vm).await.unwrap();
     run.world.lock().unwrap().silent = true;
 
@@ -630,7 +632,7 @@ async fn a_vm_whose_guest_never_answers_can_be_deleted_while_it_starts() {
 #[tokio::test]
 async fn a_delete_overtakes_requests_that_wait() {
     let (_dir, store, run, service) = one_server().await;
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap().id;
     service.stop(&run.account, &vm).await.unwrap();
     run.world.lock().unwrap().silent = true;
     let record = store.system().live_vms().await.unwrap().remove(0);
@@ -652,7 +654,7 @@ async fn a_delete_overtakes_requests_that_wait() {
 #[tokio::test]
 async fn a_guest_that_never_answers_again_keeps_no_server_from_starting_and_can_be_deleted() {
     let (_dir, store, run, service) = one_server().await;
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap().id;
     service.close().await.unwrap();
     run.world.lock().unwrap().silent = true;
 
@@ -669,7 +671,7 @@ async fn a_guest_that_never_answers_again_keeps_no_server_from_starting_and_can_
 #[tokio::test]
 async fn what_the_host_refused_to_clean_up_is_tried_again() {
     let (_dir, store, run, service) = one_server().await;
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap().id;
     let record = store.system().live_vms().await.unwrap().remove(0);
     let machine = service.shared().machine(&record).unwrap();
     run.world.lock().unwrap().failures = 1;
@@ -696,7 +698,7 @@ async fn a_vm_of_the_pool_is_not_discarded_once_an_account_has_it() {
     pool::provision(service.shared()).await.unwrap();
     let record = store.system().live_vms().await.unwrap().remove(0);
     let machine = service.shared().machine(&record).unwrap();
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap().id;
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap().id;
     assert_eq!(vm, record.id);
     pool::provision(service.shared()).await.unwrap();
 
@@ -713,8 +715,8 @@ async fn a_vm_of_the_pool_is_not_discarded_once_an_account_has_it() {
 #[tokio::test]
 async fn an_operation_of_another_version_keeps_the_server_from_starting_and_destroys_nothing() {
     let (_dir, store, run, service) = one_server().await;
-    let vm = service.create(&run.account, CreateVm::default()).await.unwrap();
-    service.create(&run.account, CreateVm::default()).await.unwrap();
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap();
+    service.create(&run.account, CreateVm::default(), None).await.unwrap();
     service.close().await.unwrap();
     store.system().begin_operation(&vm.id, "migrate").await.unwrap();
     let before = store.system().live_vms().await.unwrap();
@@ -733,7 +735,7 @@ async fn an_ephemeral_vm_survives_its_own_reboot_and_not_its_end() {
     let (_dir, _store, run, service) = one_server().await;
     let persistence = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
     let request = CreateVm { persistence, ..CreateVm::default() };
-    let vm = service.create(&run.account, request).await.unwrap();
+    let vm = service.create(&run.account, request, None).await.unwrap();
     let first = vm.instance_id.unwrap();
 
     run.world.lock().unwrap().reboots.insert(first.clone());

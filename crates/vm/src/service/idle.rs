@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use freestyle_store::{InstanceId, VmPhase, VmRecord};
 use tokio::time::Instant;
 
-use super::Shared;
+use super::{Shared, unix_millis};
 use crate::engine::Engine;
 use crate::error::VmError;
 
@@ -82,9 +82,4 @@ async fn look<E: Engine>(
         }
     }
     Ok(())
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_millis().try_into().unwrap_or(i64::MAX)
 }

@@ -1,21 +1,22 @@
 //! The calls of the VM service: each is scoped to an account, finds the VM's task and asks it, or
 //! talks to the guest.
 
+mod builds;
+mod create;
 mod idle;
 mod snapshots;
 mod storage;
 
+pub(crate) use self::builds::BuildLog;
+pub use self::builds::Observer;
 pub(crate) use self::idle::suspend_idle;
 pub(crate) use self::storage::keep_small;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use freestyle_store::{
-    AccountId, InstanceId, NewVm, SnapshotId, SnapshotRecord, Store, VmId, VmPhase, VmRecord,
-    VmSettings,
-};
+use freestyle_store::{AccountId, InstanceId, Store, VmId, VmPhase, VmRecord};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -26,8 +27,6 @@ use crate::machine::{self, Busy, Handle};
 use crate::model::*;
 use crate::operation::{Begun, Operation, Outcome};
 
-/// How long the packages of a create may take to install.
-pub(crate) const INSTALL_TIMEOUT: Duration = Duration::from_secs(1800);
 /// How long the service waits where waiting is a matter of taste.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
@@ -50,6 +49,9 @@ const CLOSE_TURN: Duration = Duration::from_millis(10);
 /// Most VMs in one page of a list.
 const MAX_PAGE: u32 = 1000;
 
+/// By account and content.
+type BuildLocks = HashMap<(AccountId, String), Arc<tokio::sync::Mutex<()>>>;
+
 /// What the service and the tasks of its VMs share.
 pub(crate) struct Shared<E: Engine> {
     pub(crate) engine: E,
@@ -63,6 +65,8 @@ pub(crate) struct Shared<E: Engine> {
     garbage: Notify,
     /// When the network of an instance last showed traffic, in Unix milliseconds.
     activity: Mutex<HashMap<InstanceId, i64>>,
+    /// Held while a snapshot of this content is built for this account.
+    builds: Mutex<BuildLocks>,
     /// Tasks that end with the service.
     background: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -138,6 +142,7 @@ impl<E: Engine> Service<E> {
             pool_changed: Notify::new(),
             garbage: Notify::new(),
             activity: Mutex::default(),
+            builds: Mutex::default(),
             background: Mutex::default(),
         });
         let service = Self { shared };
@@ -170,6 +175,7 @@ impl<E: Engine> Service<E> {
             });
         }
         join_all(settling).await;
+        service.recover_builds().await?;
         service.recover_snapshots().await?;
         Ok(service)
     }
@@ -214,76 +220,6 @@ impl<E: Engine> Service<E> {
             tokio::time::sleep(CLOSE_TURN).await;
         }
         None
-    }
-
-    /// Makes a VM: restores a snapshot, or takes a VM of the pool if it has one that fits.
-    pub async fn create(&self, account: &AccountId, request: CreateVm) -> Result<VmInfo, VmError> {
-        let settings = VmSettings {
-            name: request.name,
-            persistence: request.persistence,
-            idle_timeout_seconds: request.idle_timeout.map(|timeout| timeout.as_secs()),
-            activity_threshold_bytes: request.activity_threshold_bytes,
-            recreate: request.recreate,
-        };
-        let packages = request.apt_packages;
-        if let Some(snapshot) = request.snapshot {
-            let snapshot = self.usable_snapshot(account, &snapshot).await?;
-            let sizing = sizing_from(&snapshot, request.sizes)?;
-            let origin = Some(snapshot.id);
-            let created = self.create_anew(account, sizing, origin, &settings, packages).await?;
-            return Ok(self.info(created).await);
-        }
-        let sizing = request.sizes.or(DEFAULT_SIZING)?;
-        let claimed = self.claim(account, sizing, &settings, packages.clone()).await?;
-        let record = match claimed {
-            Some(record) => record,
-            None => self.create_anew(account, sizing, None, &settings, packages).await?,
-        };
-        Ok(self.info(record).await)
-    }
-
-    /// Hands over a VM of the pool; `None` if it has none that works.
-    async fn claim(
-        &self,
-        account: &AccountId,
-        sizing: Sizing,
-        settings: &VmSettings,
-        packages: Vec<AptPackage>,
-    ) -> Result<Option<VmRecord>, VmError> {
-        let operation = Operation::Claim;
-        let scope = self.shared.store.account_scope(account);
-        let image = self.shared.engine.image();
-        let claimed = scope.claim_ready_vm(image, sizing, settings, &operation.to_string()).await?;
-        let Some((record, row)) = claimed else {
-            return Ok(None);
-        };
-        self.shared.pool_changed.notify_one();
-        let machine = self.shared.machine(&record)?;
-        match machine.run_begun(record, Begun { id: row.id, operation }, packages).await {
-            Ok(record) => Ok(Some(record)),
-            Err(error @ (VmError::SetupFailed { .. } | VmError::Interrupted(_))) => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, "a VM of the pool did not work; making another");
-                Ok(None)
-            }
-        }
-    }
-
-    async fn create_anew(
-        &self,
-        account: &AccountId,
-        sizing: Sizing,
-        origin: Option<SnapshotId>,
-        settings: &VmSettings,
-        packages: Vec<AptPackage>,
-    ) -> Result<VmRecord, VmError> {
-        let operation = Operation::Create;
-        let image = self.shared.engine.image().to_owned();
-        let vm = NewVm { id: VmId::random(), sizing, image, origin };
-        let scope = self.shared.store.account_scope(account);
-        let (record, row) = scope.insert_vm(&vm, settings, &operation.to_string()).await?;
-        let begun = Begun { id: row.id, operation };
-        self.shared.machine(&record)?.run_begun(record, begun, packages).await
     }
 
     /// The account's VMs.
@@ -534,23 +470,12 @@ impl<E: Engine> Service<E> {
     }
 }
 
-/// The sizes of a VM made from a snapshot.
-fn sizing_from(snapshot: &SnapshotRecord, sizes: Sizes) -> Result<Sizing, VmError> {
-    let has = snapshot.sizing;
-    let sizing = sizes.or(has)?;
-    if (sizing.vcpus, sizing.memory_mib) != (has.vcpus, has.memory_mib) {
-        return Err(VmError::BadRequest(format!(
-            "snapshot {} was taken of a VM with {} vCPUs and {} MiB of memory, and its VMs begin \
-             with the same; leave the sizes out and resize the VM afterwards",
-            snapshot.id, has.vcpus, has.memory_mib
-        )));
-    }
-    if sizing.disk_mib < has.disk_mib {
-        return Err(VmError::DiskShrink { current: has.disk_mib, requested: sizing.disk_mib });
-    }
-    Ok(sizing)
-}
-
 fn instance(record: &VmRecord) -> Result<&freestyle_store::Instance, VmError> {
     record.instance.as_ref().ok_or_else(|| VmError::NotRunning(record.id.clone()))
+}
+
+/// Now.
+fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
 }

@@ -4,18 +4,19 @@
 //! that are made from it, or the VM itself.
 
 use freestyle_store::{
-    AccountId, NewSnapshot, NewVm, SnapshotEnd, SnapshotId, SnapshotPurpose, SnapshotRecord, VmId,
+    AccountId, NewSnapshot, SnapshotEnd, SnapshotId, SnapshotPurpose, SnapshotRecord, VmId,
     VmRecord, VmSettings,
 };
 use futures_util::future::join_all;
 use std::sync::Arc;
 
+use super::create::Origin;
 use super::{Service, Shared};
 use crate::engine::Engine;
 use crate::error::VmError;
 use crate::machine;
 use crate::model::*;
-use crate::operation::{Begun, Operation};
+use crate::operation::Operation;
 
 impl<E: Engine> Service<E> {
     /// Takes a snapshot of a VM that runs, and goes on running, or is suspended.
@@ -173,7 +174,7 @@ impl<E: Engine> Service<E> {
     }
 
     /// Runs work that must come to its end even if the caller goes away.
-    async fn finish<T: Send + 'static, F>(
+    pub(super) async fn finish<T: Send + 'static, F>(
         &self,
         work: impl FnOnce(Arc<Shared<E>>) -> F,
     ) -> Result<T, VmError>
@@ -193,16 +194,25 @@ impl<E: Engine> Shared<E> {
         record: &VmRecord,
         new: NewSnapshot,
     ) -> Result<VmRecord, VmError> {
-        let (id, purpose) = (new.id.clone(), new.purpose);
+        self.store.account_scope(account).insert_snapshot(&new).await?;
+        self.take(record, &new.id, new.purpose).await
+    }
+
+    /// Takes the snapshot with this identifier, whose row is there already.
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        record: &VmRecord,
+        id: &SnapshotId,
+        purpose: SnapshotPurpose,
+    ) -> Result<VmRecord, VmError> {
         let operation = match purpose {
             SnapshotPurpose::Fork => Operation::Fork(id.clone()),
             _ => Operation::Snapshot(id.clone()),
         };
-        self.store.account_scope(account).insert_snapshot(&new).await?;
         let captured = async { self.machine(record)?.run(operation).await }.await;
         let reason = captured.as_ref().err().map(VmError::to_string).unwrap_or_default();
         let end = match &captured {
-            Ok(_) => match self.engine.snapshot_size(&id).await {
+            Ok(_) => match self.engine.snapshot_size(id).await {
                 Some(size) => {
                     SnapshotEnd::Ready { memory_bytes: size.memory, disk_bytes: size.disk }
                 }
@@ -214,7 +224,7 @@ impl<E: Engine> Shared<E> {
             Err(_) if purpose == SnapshotPurpose::Kept => SnapshotEnd::Failed { reason: &reason },
             Err(_) => SnapshotEnd::Deleted,
         };
-        self.end_snapshot(&id, end).await;
+        self.end_snapshot(id, end).await;
         captured
     }
 
@@ -248,17 +258,8 @@ impl<E: Engine> Shared<E> {
             recreate: false,
         };
         let child = || async {
-            let vm = NewVm {
-                id: VmId::random(),
-                sizing: parent.sizing,
-                image: parent.image.clone(),
-                origin: Some(snapshot.clone()),
-            };
-            let operation = Operation::Create;
-            let scope = self.store.account_scope(account);
-            let (record, row) = scope.insert_vm(&vm, &settings, &operation.to_string()).await?;
-            let begun = Begun { id: row.id, operation };
-            self.machine(&record)?.run_begun(record, begun, Vec::new()).await
+            let origin = Origin { snapshot: Some(snapshot.clone()), sizing: parent.sizing };
+            self.make_anew(account, VmId::random(), origin, &settings, None).await
         };
         let made = join_all((0..count).map(|_| child())).await;
         if made.iter().all(Result::is_ok) {
@@ -274,7 +275,7 @@ impl<E: Engine> Shared<E> {
     }
 
     /// Records how a snapshot ended. If that fails the next server finds out.
-    async fn end_snapshot(&self, id: &SnapshotId, end: SnapshotEnd<'_>) {
+    pub(super) async fn end_snapshot(&self, id: &SnapshotId, end: SnapshotEnd<'_>) {
         if let Err(error) = self.store.system().finish_snapshot(id, end).await {
             tracing::error!(snapshot = %id, %error, "recording the end of a snapshot");
         }

@@ -121,8 +121,10 @@ pub async fn apply(
 }
 
 async fn write_files(calls: &Calls<'_, impl Guest>, setup: &Setup) -> Result<(), SetupError> {
-    let files = setup.files.iter();
-    let files = files.map(|(path, file)| (path.as_str().to_owned(), file.content.clone()));
+    let mut files = Vec::new();
+    for (path, file) in setup.files.iter() {
+        files.push((path.as_str().to_owned(), file.content.clone()));
+    }
     calls.write(files).await?;
     match files::script(&setup.files, &setup.workdir) {
         Some(script) => calls.run(script, LOCAL_LIMIT).await,

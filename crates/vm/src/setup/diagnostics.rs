@@ -40,6 +40,7 @@ pub(super) struct UnitState {
     sub: String,
     result: String,
     exit_status: String,
+    restarts: String,
 }
 
 impl UnitState {
@@ -50,6 +51,11 @@ impl UnitState {
             return Some(format!("systemd cannot read {id}"));
         }
         // A service that heals never stays failed.
+        let fails_again =
+            self.active == "activating" && !matches!(self.restarts.as_str(), "" | "0");
+        if fails_again && !self.sub.starts_with("auto-restart") {
+            return Some(format!("{id} failed and is started again"));
+        }
         if self.active != "failed" && !self.sub.starts_with("auto-restart") {
             return None;
         }
@@ -86,6 +92,7 @@ pub(super) fn states(text: &str) -> Vec<UnitState> {
                 "SubState" => &mut unit.sub,
                 "Result" => &mut unit.result,
                 "ExecMainStatus" => &mut unit.exit_status,
+                "NRestarts" => &mut unit.restarts,
                 _ => continue,
             };
             *field = value.chars().take(256).collect();
@@ -198,6 +205,9 @@ mod tests {
         assert_eq!(unit("loaded", "failed", "signal").unwrap(), "x failed: signal");
         let healing = unit("loaded", "activating auto-restart", "exit-code");
         assert_eq!(healing.unwrap(), "x ended with status 1");
+        let again = "Id=x\nActiveState=activating\nSubState=start\nNRestarts=1\nResult=success";
+        let again = states(again).remove(0).failure();
+        assert_eq!(again.unwrap(), "x failed and is started again");
         assert_eq!(unit("loaded", "activating", "success").unwrap(), "x is still starting");
         assert_eq!(unit("loaded", "inactive", "success").unwrap(), "x was not started");
         assert_eq!(unit("loaded", "active", "success"), None);

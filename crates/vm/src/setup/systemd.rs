@@ -39,8 +39,11 @@ pub(super) async fn start(calls: &Calls<'_, impl Guest>, setup: &Setup) -> Resul
     if ended.is_success() {
         return Ok(());
     }
-    let (cause, diagnostics) = diagnose(calls, services).await?;
-    let reason = match cause {
+    // What the services were like right then says more than what has become of them since.
+    let then = diagnostics::states(&String::from_utf8_lossy(&ended.stdout));
+    let (now, diagnostics) = diagnose(calls, services).await?;
+    let started = services.started();
+    let reason = match cause(&then, &started).or_else(|| cause(&now, &started)) {
         Some(cause) if ended.status == Some(LATE) => format!("{cause} after {} s", limit.as_secs()),
         Some(cause) => cause,
         None => ended.report,
@@ -79,18 +82,16 @@ fn script(services: &Services, limit: Duration) -> Script {
     script
 }
 
-/// What the guest says of its services, and what of it explains that they are not all ready.
+/// What the guest says of its services.
 async fn diagnose(
     calls: &Calls<'_, impl Guest>,
     services: &Services,
-) -> Result<(Option<String>, Diagnostics), SetupError> {
+) -> Result<(Vec<UnitState>, Diagnostics), SetupError> {
     let functions = [include_str!("guest/units.sh"), include_str!("guest/diagnose.sh")];
     let mut script = Script::new(&functions);
-    let started = services.started();
-    script.call("diagnose", started.iter().map(UnitName::as_str));
+    script.call("diagnose", services.started().iter().map(UnitName::as_str));
     let ended = calls.run_to_its_end(script, LOCAL_LIMIT).await?;
-    let (units, diagnostics) = diagnostics::read(&ended.stdout);
-    Ok((cause(&units, &started), diagnostics))
+    Ok(diagnostics::read(&ended.stdout))
 }
 
 /// Why the services of a spec are not all ready, in words. Those that failed are the cause of those

@@ -12,7 +12,8 @@ ready_within() {
 
 # The host reads these properties.
 show() {
-    systemctl show --property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus -- "$@"
+    systemctl show \
+        --property=Id,LoadState,ActiveState,SubState,Result,ExecMainStatus,NRestarts -- "$@"
 }
 
 enable() {

@@ -1,21 +1,23 @@
 //! Snapshots, forks and suspended VMs of real guests.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
-
 use std::time::Duration;
 
-use freestyle_store::VmId;
+use crate::support::{Server, run, within};
+use freestyle_store::{SnapshotId, VmId};
+use freestyle_vm::setup::{Source, Spec};
 use freestyle_vm::{
     CreateVm, Sizes, SnapshotPersistence, SnapshotState, StartVm, TakeSnapshot, VmError, VmInfo,
     VmState,
 };
-use support::{Server, run, within};
 
 fn small() -> CreateVm {
     let sizes = Sizes { vcpus: Some(1), memory_mib: Some(1024), disk_mib: None };
-    CreateVm { sizes, idle_timeout: None, ..CreateVm::default() }
+    CreateVm { spec: Spec { sizes, ..Spec::default() }, idle_timeout: None, ..CreateVm::default() }
+}
+
+/// A VM that goes on from a snapshot.
+fn from_snapshot(id: SnapshotId) -> CreateVm {
+    CreateVm { spec: Spec { source: Source::Snapshot(id), ..Spec::default() }, ..small() }
 }
 
 fn unnamed() -> TakeSnapshot {
@@ -75,7 +77,7 @@ async fn delete_all(server: &Server, vms: &[&VmInfo]) {
 async fn children_of_a_fork_go_on_where_their_parent_was_and_then_go_their_own_ways() {
     let server = Server::start().await;
     let (vms, account) = (&server.vms, &server.account);
-    let parent = vms.create(account, small()).await.unwrap();
+    let parent = vms.create(account, small(), None).await.unwrap();
     start_daemon(&server, &parent.id, "sesame").await;
     sh(&server, &parent.id, "echo before > /root/file").await;
     let (_, beats) = heart(&server, &parent.id).await;
@@ -133,7 +135,7 @@ async fn children_of_a_fork_go_on_where_their_parent_was_and_then_go_their_own_w
 #[tokio::test(flavor = "multi_thread")]
 async fn a_suspended_vm_uses_no_process_and_goes_on_when_it_is_needed() {
     let server = Server::start().await;
-    let vm = server.vms.create(&server.account, small()).await.unwrap();
+    let vm = server.vms.create(&server.account, small(), None).await.unwrap();
     start_daemon(&server, &vm.id, "sesame").await;
     let (_, beats) = heart(&server, &vm.id).await;
 
@@ -156,8 +158,8 @@ async fn a_suspended_vm_uses_no_process_and_goes_on_when_it_is_needed() {
     let child = vms.fork(account, &vm.id, 1).await.unwrap().remove(0);
     let kept = vms.snapshot(account, &vm.id, unnamed()).await.unwrap();
     assert_eq!(vms.get(account, &vm.id).await.unwrap().state, VmState::Suspended);
-    let request = CreateVm { snapshot: Some(kept.id), ..CreateVm::default() };
-    let made = vms.create(account, request).await.unwrap();
+    let request = from_snapshot(kept.id);
+    let made = vms.create(account, request, None).await.unwrap();
     for one in [&child.id, &made.id, &vm.id] {
         goes_on(&server, one, "sesame", beats).await;
         assert_eq!(sh(&server, one, "cat /dev/shm/word /root/word").await, "awake\ndisk");
@@ -186,7 +188,7 @@ async fn a_suspended_vm_uses_no_process_and_goes_on_when_it_is_needed() {
 async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
     let server = Server::start().await;
     let (vms, account) = (&server.vms, &server.account);
-    let source = vms.create(account, small()).await.unwrap();
+    let source = vms.create(account, small(), None).await.unwrap();
     start_daemon(&server, &source.id, "sesame").await;
     // Large enough that the third VM shares it instead of having its own copy.
     sh(&server, &source.id, "head -c 300000000 /dev/urandom > /dev/shm/blob").await;
@@ -196,23 +198,23 @@ async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
     assert!(snapshot.bytes.unwrap() > 300 << 20 >> 1);
     vms.delete(account, &source.id).await.unwrap();
 
-    let request = || CreateVm { snapshot: Some(snapshot.id.clone()), ..CreateVm::default() };
+    let request = || from_snapshot(snapshot.id.clone());
     let mut made = Vec::new();
     for _ in 0..4 {
-        made.push(vms.create(account, request()).await.unwrap());
+        made.push(vms.create(account, request(), None).await.unwrap());
     }
     // One that shares its memory is forked and suspended like any other.
     let child = vms.fork(account, &made[3].id, 1).await.unwrap().remove(0);
     vms.suspend(account, &made[2].id).await.unwrap();
     vms.delete_snapshot(account, &snapshot.id).await.unwrap();
-    let refused = vms.create(account, request()).await;
+    let refused = vms.create(account, request(), None).await;
     assert!(matches!(refused, Err(VmError::SnapshotDeleted(_))), "{refused:?}");
 
     for vm in made.iter().chain([&child]) {
         goes_on(&server, &vm.id, "sesame", 1).await;
         assert_eq!(sh(&server, &vm.id, "sha256sum < /dev/shm/blob").await, sum);
     }
-    let other = vms.create(account, CreateVm { snapshot: Some(snapshot.id), ..small() }).await;
+    let other = vms.create(account, from_snapshot(snapshot.id), None).await;
     assert!(matches!(other, Err(VmError::SnapshotDeleted(_))), "{other:?}");
     delete_all(&server, &made.iter().chain([&child]).collect::<Vec<_>>()).await;
     server.stop_and_check_nothing_is_left().await;

@@ -1,15 +1,13 @@
 //! Setting up real guests. Needs root and the packages that `cargo xtask up` installs.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
-
 #[allow(dead_code, reason = "other tests use the rest of it")]
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use crate::support::{Server, run};
 use freestyle_store::VmId;
+use freestyle_vm::setup::Spec;
 use freestyle_vm::setup::{
     Account, Environment, Exec, File, Files, Gecos, Git, GitIdentity, GitRepo, GitRevision, GitUrl,
     GitValue, Group, GroupName, Groups, Guest, GuestPath, Mode, Packages, PasswdPath, Patch, Phase,
@@ -17,7 +15,6 @@ use freestyle_vm::setup::{
     UserName, Users, apply,
 };
 use freestyle_vm::{AptPackage, CreateVm, Exec as Command, ExecOutput, FileOrDir, Sizes, VmError};
-use support::{Server, run};
 
 /// Words that mean something to a shell, to systemd or to a file of lines.
 const HOSTILE: &str = "it's \"$(touch /pwned)\" `id` ${HOME} $HOME %h %% \\ \\n ; & | * ~ # é\n=\t";
@@ -31,8 +28,8 @@ impl OneVm {
     async fn start() -> Self {
         let server = Server::start().await;
         let sizes = Sizes { vcpus: Some(1), memory_mib: Some(1024), disk_mib: None };
-        let request = CreateVm { sizes, ..CreateVm::default() };
-        let vm = server.vms.create(&server.account, request).await.unwrap().id;
+        let request = CreateVm { spec: Spec { sizes, ..Spec::default() }, ..CreateVm::default() };
+        let vm = server.vms.create(&server.account, request, None).await.unwrap().id;
         Self { server, vm }
     }
 

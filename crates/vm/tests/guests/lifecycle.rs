@@ -1,19 +1,15 @@
-//! The VM service on this host: real QEMU, real guests, real networks. Needs root and the packages
-//! that `cargo xtask up` installs.
-
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod support;
+//! The life of VMs: commands, files, stops, kills, crashes and full disks.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use crate::support::{Server, run, small_disk, within};
+use freestyle_vm::setup::Spec;
 use freestyle_vm::{CreateVm, FileOrDir, LinuxUser, ListVms, Sizes, StartVm, VmError, VmState};
-use support::{Server, run};
 
 fn small() -> CreateVm {
     let sizes = Sizes { vcpus: Some(1), memory_mib: Some(1024), disk_mib: None };
-    CreateVm { sizes, ..CreateVm::default() }
+    CreateVm { spec: Spec { sizes, ..Spec::default() }, ..CreateVm::default() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +17,7 @@ async fn a_vm_runs_commands_keeps_its_disk_and_goes() {
     let server = Server::start().await;
     let (vms, account) = (&server.vms, &server.account);
 
-    let vm = vms.create(account, small()).await.unwrap();
+    let vm = vms.create(account, small(), None).await.unwrap();
     assert_eq!(vm.state, VmState::Running);
     let output = run(&server, &vm.id, "echo out; echo err >&2; exit 3").await.unwrap();
     assert_eq!(
@@ -62,7 +58,7 @@ async fn a_vm_runs_commands_keeps_its_disk_and_goes() {
 async fn a_guest_that_powers_off_is_stopped_and_one_that_reboots_comes_back() {
     let server = Server::start().await;
     let (vms, account) = (&server.vms, &server.account);
-    let vm = vms.create(account, small()).await.unwrap();
+    let vm = vms.create(account, small(), None).await.unwrap();
 
     let first = vm.instance_id.unwrap();
     let _ = run(&server, &vm.id, "echo mark > /root/mark; sync; systemctl reboot").await;
@@ -82,7 +78,7 @@ async fn a_guest_that_powers_off_is_stopped_and_one_that_reboots_comes_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn running_vms_survive_their_server() {
     let server = Server::start().await;
-    let vm = server.vms.create(&server.account, small()).await.unwrap();
+    let vm = server.vms.create(&server.account, small(), None).await.unwrap();
     run(&server, &vm.id, "echo kept > /dev/shm/kept").await.unwrap();
 
     let server = server.restart().await;
@@ -98,8 +94,8 @@ async fn running_vms_survive_their_server() {
 async fn clones_share_neither_randomness_nor_identity_and_have_the_right_time() {
     let server = Server::start().await;
     let (one, other) = tokio::join!(
-        server.vms.create(&server.account, small()),
-        server.vms.create(&server.account, small())
+        server.vms.create(&server.account, small(), None),
+        server.vms.create(&server.account, small(), None)
     );
     let (one, other) = (one.unwrap().id, other.unwrap().id);
     let ask = "head -c 32 /dev/urandom | sha256sum; cat /etc/machine-id; cat /proc/sys/kernel/random/uuid";
@@ -125,7 +121,7 @@ async fn clones_share_neither_randomness_nor_identity_and_have_the_right_time() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_over_qemu_would_find_nothing() {
     let server = Server::start().await;
-    let vm = server.vms.create(&server.account, small()).await.unwrap();
+    let vm = server.vms.create(&server.account, small(), None).await.unwrap();
     let process = server.process_of(vm.instance_id.as_ref().unwrap());
 
     let status = std::fs::read_to_string(process.join("status")).unwrap();
@@ -165,18 +161,18 @@ async fn a_taken_over_qemu_would_find_nothing() {
 /// The host's disk is nearly full: nothing new is begun, what runs goes on, and space heals all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_host_disk_refuses_vms_and_harms_none() {
-    let server = Server::start_on(support::small_disk()).await;
+    let server = Server::start_on(small_disk()).await;
     let (vms, account) = (&server.vms, &server.account);
-    let vm = vms.create(account, small()).await.unwrap().id;
+    let vm = vms.create(account, small(), None).await.unwrap().id;
     let filler = server.fill_disk();
 
-    let refused = vms.create(account, small()).await;
+    let refused = vms.create(account, small(), None).await;
     assert!(matches!(refused, Err(VmError::NoCapacity(_))), "{refused:?}");
     assert_eq!(run(&server, &vm, "echo alive").await.unwrap().stdout, b"alive\n");
     assert_eq!(vms.list(account, ListVms::default()).await.unwrap().total, 1);
 
     std::fs::remove_file(filler).unwrap();
-    let other = vms.create(account, small()).await.unwrap().id;
+    let other = vms.create(account, small(), None).await.unwrap().id;
     for vm in [vm, other] {
         vms.delete(account, &vm).await.unwrap();
     }
@@ -186,9 +182,9 @@ async fn a_full_host_disk_refuses_vms_and_harms_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_finds_the_disk_it_was_given() {
     let server = Server::start().await;
-    let sizes = Sizes { disk_mib: Some(40 * 1024), ..small().sizes };
-    let request = CreateVm { sizes, ..CreateVm::default() };
-    let vm = server.vms.create(&server.account, request).await.unwrap().id;
+    let sizes = Sizes { disk_mib: Some(40 * 1024), ..small().spec.sizes };
+    let request = CreateVm { spec: Spec { sizes, ..Spec::default() }, ..CreateVm::default() };
+    let vm = server.vms.create(&server.account, request, None).await.unwrap().id;
     let asked = run(&server, &vm, "df --output=size -BM / | tail -1; nproc").await.unwrap();
     let text = String::from_utf8(asked.stdout).unwrap();
     let mib: u64 = text.trim_start().split('M').next().unwrap().parse().unwrap();
@@ -202,7 +198,7 @@ async fn a_guest_finds_the_disk_it_was_given() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_guest_disk_is_said_in_words() {
     let server = Server::start().await;
-    let vm = server.vms.create(&server.account, small()).await.unwrap().id;
+    let vm = server.vms.create(&server.account, small(), None).await.unwrap().id;
     run(&server, &vm, "mkdir /full && mount -t tmpfs -o size=1m none /full").await.unwrap();
     let path = "/full/file";
     let written = server.vms.write_file(&server.account, &vm, None, path, vec![7; 2 << 20]).await;
@@ -215,16 +211,16 @@ async fn a_full_guest_disk_is_said_in_words() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_guest_hinders_neither_its_deletion_nor_the_next_server() {
     let server = Server::start().await;
-    let frozen = server.vms.create(&server.account, small()).await.unwrap();
-    let other = server.vms.create(&server.account, small()).await.unwrap().id;
+    let frozen = server.vms.create(&server.account, small(), None).await.unwrap();
+    let other = server.vms.create(&server.account, small(), None).await.unwrap().id;
     server.freeze(frozen.instance_id.as_ref().unwrap());
 
-    let server = support::within(20, server.restart()).await;
+    let server = within(20, server.restart()).await;
 
     assert_eq!(run(&server, &other, "echo alive").await.unwrap().stdout, b"alive\n");
     let shown = server.vms.get(&server.account, &frozen.id).await.unwrap();
     assert_eq!(shown.state, VmState::Starting, "it has not answered this server");
-    support::within(20, server.vms.delete(&server.account, &frozen.id)).await.unwrap();
+    within(20, server.vms.delete(&server.account, &frozen.id)).await.unwrap();
     server.vms.delete(&server.account, &other).await.unwrap();
     server.stop_and_check_nothing_is_left().await;
 }
