@@ -5,10 +5,12 @@
 //! reads its first byte of input.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use command_fds::CommandFdExt;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -70,17 +72,25 @@ pub(crate) struct ProcessLimits {
 }
 
 /// A `git` that was found and is new enough.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct GitProgram {
     program: PathBuf,
     limits: ProcessLimits,
+    /// Every process has it open, so that it stays locked until the last of them has ended, even
+    /// when the server is killed before.
+    lock: File,
 }
 
 impl GitProgram {
     /// Checks that `program` is a git that has everything used here (2.36, for `core.fsync`).
-    pub(crate) async fn find(program: PathBuf, limits: ProcessLimits) -> Result<Self, GitError> {
-        let this = Self { program, limits };
-        let output = this.command(&[]).arg("version").output().await;
+    /// `lock` is a locked file that each process inherits.
+    pub(crate) async fn find(
+        program: PathBuf,
+        limits: ProcessLimits,
+        lock: File,
+    ) -> Result<Self, GitError> {
+        let this = Self { program, limits, lock };
+        let output = this.command(&[])?.arg("version").stdout(Stdio::piped()).output().await;
         let output = output.map_err(GitError::io("cannot run git"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = text.trim().strip_prefix("git version ").unwrap_or_default();
@@ -97,7 +107,8 @@ impl GitProgram {
     }
 
     /// `git` with a fixed environment and configuration, its standard streams closed.
-    fn command(&self, settings: &[(&str, &str)]) -> Command {
+    fn command(&self, settings: &[(&str, &str)]) -> Result<Command, GitError> {
+        let lock = self.lock.try_clone().map_err(GitError::io("cannot start git"))?;
         let mut command = Command::new(&self.program);
         command
             .env_clear()
@@ -123,8 +134,9 @@ impl GitProgram {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .process_group(0)
-            .kill_on_drop(true);
-        command
+            .kill_on_drop(true)
+            .preserved_fds(vec![lock.into()]);
+        Ok(command)
     }
 
     /// Starts `git <arguments>` for the repository in `directory`, its three streams piped.
@@ -135,7 +147,7 @@ impl GitProgram {
         protocol: Option<&str>,
         arguments: impl IntoIterator<Item = &'a OsStr>,
     ) -> Result<GitProcess, GitError> {
-        let mut command = self.command(settings);
+        let mut command = self.command(settings)?;
         command.args(arguments).env("GIT_DIR", directory).current_dir(directory);
         if let Some(protocol) = protocol {
             command.env("GIT_PROTOCOL", protocol);

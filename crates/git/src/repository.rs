@@ -10,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
 use tokio::sync::Semaphore;
 
 use crate::disk::{create_synced, is_directory, sync_directory};
@@ -23,16 +24,17 @@ use crate::{GitError, RepositoryId};
 
 /// Repositories whose open files and caches are kept when nobody uses them.
 const KEPT_OPEN: usize = 256;
-/// Git holds a lock for milliseconds. An older one, when no process of ours has used the
-/// repository yet, is of a process that was killed.
-const STALE_LOCK: Duration = Duration::from_secs(10);
+/// How long a new server waits for the last processes of one that was killed. They end when they
+/// notice that nobody feeds them.
+const TAKEOVER_TIME: Duration = Duration::from_secs(15);
+const TAKEOVER_PAUSE: Duration = Duration::from_millis(20);
 /// The only file that tells git what the folder is. Everything else is given to each process.
 const CONFIG_FILE: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n";
 
 /// Where repositories are and what requests may cost.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Directory of all repositories; created when missing. One server at a time uses it.
+    /// Directory of all repositories; created when missing, and locked.
     pub root: PathBuf,
     /// The `git` program; a bare name is looked up in `PATH`.
     pub git: PathBuf,
@@ -89,8 +91,8 @@ impl std::fmt::Debug for Repository {
 }
 
 impl Repositories {
-    /// Opens the root directory, checks `git`, and removes what a crash left half made or half
-    /// deleted.
+    /// Opens the root directory for this server alone, checks `git`, and removes what a crash left
+    /// half made or half deleted. Waits for processes that a killed server left.
     pub async fn open(config: Config) -> Result<Self, GitError> {
         let limits = ProcessLimits {
             memory: config.limits.process_memory,
@@ -98,7 +100,8 @@ impl Repositories {
             file_size: config.limits.repository_bytes,
             cpu: config.limits.request_time,
         };
-        let git = GitProgram::find(config.git, limits).await?;
+        let lock = lock_root(&config.root).await?;
+        let git = GitProgram::find(config.git, limits, lock).await?;
         let shared = Shared {
             root: config.root,
             git,
@@ -111,7 +114,10 @@ impl Repositories {
         this.blocking(|shared| {
             for name in [".new", ".deleted"] {
                 let path = shared.root.join(name);
-                fs::create_dir_all(&path)?;
+                match fs::create_dir(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    other => other?,
+                }
                 for entry in fs::read_dir(&path)? {
                     fs::remove_dir_all(entry?.path())?;
                 }
@@ -313,27 +319,51 @@ fn write_skeleton(path: &Path, default_branch: &BranchName) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes locks and temporary objects of processes that were killed. Only before the first use.
-fn remove_leftovers(path: &Path) -> io::Result<()> {
-    let now = SystemTime::now();
-    let is_stale = |entry: &fs::DirEntry| -> io::Result<bool> {
-        let modified = entry.metadata()?.modified()?;
-        Ok(now.duration_since(modified).is_ok_and(|age| age > STALE_LOCK))
+/// Locks the root for this server and the processes it starts.
+async fn lock_root(root: &Path) -> Result<fs::File, GitError> {
+    let open = |root: PathBuf| {
+        move || {
+            fs::create_dir_all(&root)?;
+            fs::OpenOptions::new().create(true).truncate(false).write(true).open(root.join(".lock"))
+        }
     };
+    let file = tokio::task::spawn_blocking(open(root.to_owned())).await;
+    let file = file.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let file = file.map_err(GitError::io("cannot open the directory of repositories"))?;
+    let started = Instant::now();
+    loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if started.elapsed() < TAKEOVER_TIME => {
+                tokio::time::sleep(TAKEOVER_PAUSE).await;
+            }
+            Err(error) => {
+                return Err(GitError::Internal(format!(
+                    "cannot lock {}, which another server may use: {error}",
+                    root.display()
+                )));
+            }
+        }
+    }
+}
+
+/// Removes locks and temporary objects of processes that were killed. Only before the first use:
+/// the lock of the root says that none of an earlier server is left.
+fn remove_leftovers(path: &Path) -> io::Result<()> {
     let is_lock = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().ends_with(b".lock");
-    let mut folders = vec![path.join("refs")];
     for entry in fs::read_dir(path)? {
         let entry = entry?;
-        if is_lock(&entry) && is_stale(&entry)? {
+        if is_lock(&entry) {
             fs::remove_file(entry.path())?;
         }
     }
+    let mut folders = vec![path.join("refs")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 folders.push(entry.path());
-            } else if is_lock(&entry) && is_stale(&entry)? {
+            } else if is_lock(&entry) {
                 fs::remove_file(entry.path())?;
             }
         }
