@@ -148,7 +148,7 @@ fn bytes_of(memory: &SealedMemory) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
     fn what_was_written_comes_back_by_pouring_composing_and_merging(
