@@ -10,3 +10,4 @@ mod reads;
 mod repositories;
 mod searches;
 mod transfers;
+mod wire;
