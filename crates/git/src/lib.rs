@@ -11,7 +11,7 @@
 //! are in `smart_http` and run `git` (`process`), which alone can serve packs; so does `archive`.
 //! All else is in process: `objects` reads the object database and has the values that reads answer
 //! with, `revision` finds what a name means, and `history`, `content`, `compare` and `search` are
-//! the reads; `write` makes commits.
+//! the reads; `write` makes commits. `upkeep` is for a task in the background.
 //!
 //! # Durability
 //!
@@ -41,6 +41,7 @@ mod repository;
 mod revision;
 mod search;
 mod smart_http;
+mod upkeep;
 mod write;
 
 pub use archive::ArchiveFormat;

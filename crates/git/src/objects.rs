@@ -198,7 +198,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) deadline: Deadline,
     pub(crate) limits: &'a Limits,
     pub(crate) objects: &'a Objects,
-    directory: &'a Path,
+    /// Of the repository.
+    pub(crate) directory: &'a Path,
 }
 
 impl Repository {
@@ -207,7 +208,12 @@ impl Repository {
         &self,
         work: impl FnOnce(&Reader<'_>) -> Result<T, GitError> + Send + 'static,
     ) -> Result<T, GitError> {
-        self.blocking(move |this| work(&this.reader()?)).await
+        let reading = self.state.packing_refs.clone().read_owned().await;
+        self.blocking(move |this| {
+            let _reading = reading;
+            work(&this.reader()?)
+        })
+        .await
     }
 
     pub(crate) fn reader(&self) -> Result<Reader<'_>, GitError> {

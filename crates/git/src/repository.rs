@@ -73,6 +73,8 @@ pub(crate) struct State {
     pub(crate) writing: Queue,
     /// Held shared by each push, and alone by who removes what broken pushes left.
     pub(crate) pushing: Arc<tokio::sync::RwLock<()>>,
+    /// Held shared by each read in process, and alone while refs are put into one file.
+    pub(crate) packing_refs: Arc<tokio::sync::RwLock<()>>,
     /// A push was broken off since that was last done.
     pub(crate) has_leftovers: AtomicBool,
 }
@@ -281,6 +283,7 @@ impl Shared {
             admission: Admission::per_repository(&self.limits),
             writing: Queue::of_writers(&self.limits),
             pushing: Arc::default(),
+            packing_refs: Arc::default(),
             has_leftovers: AtomicBool::new(false),
         });
         open.insert(id.clone(), Opened { state: state.clone(), used: Instant::now() });

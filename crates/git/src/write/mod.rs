@@ -104,9 +104,8 @@ impl Repository {
         let request = Arc::new(self.blocking(|_| Prepared::new(request)).await?);
         for _ in 0..REBASE_ATTEMPTS {
             let prepared = request.clone();
-            let built =
-                self.blocking(move |this| prepared.build(&this.reader()?, &this.state.path));
-            let built = Arc::new(built.await?);
+            let built = self.read(move |reader| prepared.build(reader)).await?;
+            let built = Arc::new(built);
             let candidate = built.clone();
             let moved = self.with_ref_lock(move |reader| {
                 match reader.refs.swap(&candidate.branch, candidate.parent, candidate.commit)? {
@@ -212,7 +211,7 @@ impl Prepared {
     }
 
     /// Writes the objects of the commit on top of where the branch is now.
-    fn build(&self, reader: &Reader<'_>, repository: &std::path::Path) -> Result<Built, GitError> {
+    fn build(&self, reader: &Reader<'_>) -> Result<Built, GitError> {
         let branch = match &self.branch {
             Some(branch) => branch.clone(),
             None => reader.refs.default_branch()?.ok_or(GitError::NoDefaultBranch)?,
@@ -235,7 +234,7 @@ impl Prepared {
             None => new.add(reader, Kind::Tree, Bytes::new())?,
         };
         let commit = new.add(reader, Kind::Commit, self.encode(tree, base.as_ref()))?;
-        new.write(repository)?;
+        new.write(reader.directory)?;
         Ok(Built { branch, parent, commit })
     }
 

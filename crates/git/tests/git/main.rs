@@ -10,4 +10,5 @@ mod reads;
 mod repositories;
 mod searches;
 mod transfers;
+mod upkeep;
 mod wire;
