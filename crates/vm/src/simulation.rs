@@ -438,7 +438,7 @@ impl Run {
 
     async fn fork(&self, service: &Service<SimulatedHost>, vm: &VmId) {
         let count = 1 + self.random(3) as u32;
-        let Ok(children) = service.fork(&self.account, vm, count).await else { return };
+        let Ok(children) = service.fork(&self.account, vm, count, None).await else { return };
         assert_eq!(children.len(), count as usize);
         let mut told = self.told.lock().unwrap();
         for child in children {

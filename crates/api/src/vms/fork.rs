@@ -3,8 +3,9 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use freestyle_client::wire::{ErrorBody, ForkVmRequest, ForkVmResponse, ForkedVm};
-use freestyle_vm::{MAX_FORKS, VmInfo};
+use freestyle_vm::{MAX_FORKS, Persistence, VmInfo};
 
+use super::decode_persistence;
 use crate::App;
 use crate::authenticate::Account;
 use crate::body::Limits;
@@ -38,19 +39,22 @@ pub(super) async fn fork(
     request: Request,
 ) -> Result<Response, ApiError> {
     let body = app.bodies.receive(request, Limits::JSON, BAD).await?;
-    let count = decode(body.json_or_default(BAD)?)?;
+    let (count, persistence) = decode(body.json_or_default(BAD)?)?;
     Ok(answer(to_completion(async move {
-        let children = app.vms.fork(&account, &vm, count).await.map_err(ApiError::from_fork)?;
+        let children = app.vms.fork(&account, &vm, count, persistence).await;
+        let children = children.map_err(ApiError::from_fork)?;
         Ok(ForkVmResponse { vm_id: vm.into(), forks: children.into_iter().map(encode).collect() })
     }))
     .await)
 }
 
-pub(super) fn decode(request: ForkVmRequest) -> Result<u32, ApiError> {
+/// How many children, and how they are kept if not like their parent.
+pub(super) fn decode(request: ForkVmRequest) -> Result<(u32, Option<Persistence>), ApiError> {
     let ForkVmRequest { count, persistence } = request;
+    let persistence = persistence.map(|asked| decode_persistence(&asked, BAD)).transpose()?;
     let count = count.unwrap_or(1);
     match u32::try_from(count) {
-        Ok(count @ 1..=MAX_FORKS) => Ok(count),
+        Ok(count @ 1..=MAX_FORKS) => Ok((count, persistence)),
         _ => {
             let message = format!("count is {count}; it must be between 1 and {MAX_FORKS}");
             Err(ApiError::new(BAD, message))
@@ -67,7 +71,7 @@ mod tests {
     use super::*;
 
     fn fork(json: &str) -> Result<u32, ApiError> {
-        decode(serde_json::from_str(json).unwrap())
+        decode(serde_json::from_str(json).unwrap()).map(|(count, _)| count)
     }
 
     #[test]
@@ -81,5 +85,7 @@ mod tests {
             assert_eq!(error.code(), BAD, "{bad}");
             assert!(error.into_body().message.contains(bad));
         }
+        let error = fork(r#"{"persistence": {"type": "sticky", "priority": 11}}"#).unwrap_err();
+        assert_eq!(error.code(), BAD);
     }
 }

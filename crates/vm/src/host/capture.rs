@@ -139,7 +139,8 @@ impl Inner {
         if qmp.run_state().await.map_err(qemu_error)? == RunState::Paused {
             qmp.resume().await.map_err(qemu_error)?;
         }
-        Ok(())
+        // A server that crashed may not have come to this.
+        qmp.release_files().await.map_err(qemu_error)
     }
 
     /// If QEMU was not switched to the layer that the manifest calls the top, takes that back.

@@ -183,7 +183,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn qemu_error(error: QemuError) -> VmError {
-    if error.is_no_space() {
+    if error.is_no_space() || error.is_no_memory() {
         return VmError::NoCapacity(error.to_string());
     }
     VmError::Internal(error.to_string())

@@ -137,7 +137,7 @@ fn remove_unneeded(
         remove_dir(&snapshots.dir(id))?;
         snapshots.forget(id);
     }
-    for file in listing.layers.iter().filter(|file| !needed.layers.contains(*file)) {
+    for file in listing.layers.iter().filter(|file| !needed.has_layer(file)) {
         tracing::debug!(file, "removing a layer");
         remove_file(&files.layers().join(file))?;
     }
@@ -165,9 +165,6 @@ fn needed(files: &Files, snapshots: &Snapshots, roots: Vec<String>) -> Result<Ne
         }
     }
     while let Some(id) = to_visit.pop() {
-        // Its own files are made before it is complete.
-        let extensions = ["qcow2", "raw", "vmlinuz", "initrd"];
-        needed.layers.extend(extensions.map(|extension| format!("{id}.{extension}")));
         if !needed.snapshots.insert(id.clone()) {
             continue;
         }
@@ -185,6 +182,13 @@ fn needed(files: &Files, snapshots: &Snapshots, roots: Vec<String>) -> Result<Ne
 }
 
 impl Needed {
+    /// Whether a layer is needed, or is one of a snapshot that is needed: its files are made before
+    /// it is complete.
+    fn has_layer(&self, file: &str) -> bool {
+        let id = file.split('.').next().unwrap_or_default();
+        self.layers.contains(file) || self.snapshots.contains(id)
+    }
+
     fn keep_disk(&mut self, disk: &FrozenDisk) {
         self.layers.extend(disk.layers.iter().map(super::files::LayerName::file));
         self.layers.extend(["vmlinuz", "initrd"].map(|name| format!("{}.{name}", disk.boot)));

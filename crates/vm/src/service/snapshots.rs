@@ -40,12 +40,14 @@ impl<E: Engine> Service<E> {
     }
 
     /// Makes `count` VMs that go on where this one is, each with its memory, processes and disk.
-    /// Either all of them are there afterwards, or none.
+    /// Either all of them are there afterwards, or none. They are kept as their parent is unless
+    /// `persistence` says otherwise.
     pub async fn fork(
         &self,
         account: &AccountId,
         vm: &VmId,
         count: u32,
+        persistence: Option<Persistence>,
     ) -> Result<Vec<VmInfo>, VmError> {
         if !(1..=MAX_FORKS).contains(&count) {
             return Err(VmError::BadRequest(format!(
@@ -58,7 +60,8 @@ impl<E: Engine> Service<E> {
         let children = self
             .finish(move |shared| async move {
                 let id = new.id.clone();
-                let record = shared.capture(&account, &record, new).await?;
+                let mut record = shared.capture(&account, &record, new).await?;
+                record.persistence = persistence.unwrap_or(record.persistence);
                 let children = shared.children(&account, &record, &id, count).await;
                 // They hold what they need of it.
                 shared.end_snapshot(&id, SnapshotEnd::Deleted).await;

@@ -67,6 +67,10 @@ async fn goes_on(server: &Server, vm: &VmId, secret: &str, from: u64) {
     tokio::time::timeout(limit, beats).await.expect("its daemon goes on");
 }
 
+/// The size of a large file in memory, and what is at its ends.
+const BLOB: &str =
+    "cd /dev/shm; stat -c %s blob; head -c 99999 blob | md5sum; tail -c 99999 blob | md5sum";
+
 async fn delete_all(server: &Server, vms: &[&VmInfo]) {
     for vm in vms {
         server.vms.delete(&server.account, &vm.id).await.unwrap();
@@ -82,7 +86,7 @@ async fn children_of_a_fork_go_on_where_their_parent_was_and_then_go_their_own_w
     sh(&server, &parent.id, "echo before > /root/file").await;
     let (_, beats) = heart(&server, &parent.id).await;
 
-    let children = within(120, vms.fork(account, &parent.id, 2)).await.unwrap();
+    let children = within(120, vms.fork(account, &parent.id, 2, None)).await.unwrap();
 
     assert_eq!(children.len(), 2);
     for child in &children {
@@ -107,8 +111,8 @@ async fn children_of_a_fork_go_on_where_their_parent_was_and_then_go_their_own_w
     // A grandchild has what its parent wrote, on disk and in memory.
     let child = &children[0];
     sh(&server, &child.id, "echo deep > /dev/shm/deep").await;
-    let grandchild = vms.fork(account, &child.id, 1).await.unwrap().remove(0);
-    let great = vms.fork(account, &grandchild.id, 1).await.unwrap().remove(0);
+    let grandchild = vms.fork(account, &child.id, 1, None).await.unwrap().remove(0);
+    let great = vms.fork(account, &grandchild.id, 1, None).await.unwrap().remove(0);
     vms.delete(account, &child.id).await.unwrap();
     for vm in [&grandchild, &great] {
         let read = "cat /root/file /dev/shm/deep";
@@ -155,7 +159,7 @@ async fn a_suspended_vm_uses_no_process_and_goes_on_when_it_is_needed() {
     // Again, from what it wrote since; and while it sleeps, VMs are made from it.
     sh(&server, &vm.id, "echo awake > /dev/shm/word; echo disk > /root/word").await;
     vms.suspend(account, &vm.id).await.unwrap();
-    let child = vms.fork(account, &vm.id, 1).await.unwrap().remove(0);
+    let child = vms.fork(account, &vm.id, 1, None).await.unwrap().remove(0);
     let kept = vms.snapshot(account, &vm.id, unnamed()).await.unwrap();
     assert_eq!(vms.get(account, &vm.id).await.unwrap().state, VmState::Suspended);
     let request = from_snapshot(kept.id);
@@ -191,11 +195,16 @@ async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
     let source = vms.create(account, small(), None).await.unwrap();
     start_daemon(&server, &source.id, "sesame").await;
     // Large enough that the third VM shares it instead of having its own copy.
-    sh(&server, &source.id, "head -c 300000000 /dev/urandom > /dev/shm/blob").await;
-    let sum = sh(&server, &source.id, "sha256sum < /dev/shm/blob").await;
+    sh(
+        &server,
+        &source.id,
+        "yes $(cat /proc/sys/kernel/random/uuid) | head -c 130000000 > /dev/shm/blob",
+    )
+    .await;
+    let sum = sh(&server, &source.id, BLOB).await;
     let snapshot = vms.snapshot(account, &source.id, unnamed()).await.unwrap();
     assert_eq!(snapshot.state, SnapshotState::Ready);
-    assert!(snapshot.bytes.unwrap() > 300 << 20 >> 1);
+    assert!(snapshot.bytes.unwrap() > 120 << 20);
     vms.delete(account, &source.id).await.unwrap();
 
     let request = || from_snapshot(snapshot.id.clone());
@@ -204,7 +213,7 @@ async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
         made.push(vms.create(account, request(), None).await.unwrap());
     }
     // One that shares its memory is forked and suspended like any other.
-    let child = vms.fork(account, &made[3].id, 1).await.unwrap().remove(0);
+    let child = vms.fork(account, &made[3].id, 1, None).await.unwrap().remove(0);
     vms.suspend(account, &made[2].id).await.unwrap();
     vms.delete_snapshot(account, &snapshot.id).await.unwrap();
     let refused = vms.create(account, request(), None).await;
@@ -212,7 +221,7 @@ async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
 
     for vm in made.iter().chain([&child]) {
         goes_on(&server, &vm.id, "sesame", 1).await;
-        assert_eq!(sh(&server, &vm.id, "sha256sum < /dev/shm/blob").await, sum);
+        assert_eq!(sh(&server, &vm.id, BLOB).await, sum);
     }
     let other = vms.create(account, from_snapshot(snapshot.id), None).await;
     assert!(matches!(other, Err(VmError::SnapshotDeleted(_))), "{other:?}");
