@@ -25,6 +25,7 @@ use freestyle_client::wire::{
     LogsResponse,
 };
 use freestyle_store::{AccountId, Store, VmId};
+use freestyle_vm::Observer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -203,6 +204,12 @@ impl Progress {
     /// Adds a line; of a long one, the beginning.
     pub(crate) fn report(&self, message: &str) {
         self.log().add(now_ms(), cut(message, MAX_LINE_CHARS));
+    }
+
+    /// The log as the VM service writes to it.
+    pub(crate) fn observer(&self) -> Observer {
+        let progress = self.clone();
+        Arc::new(move |message| progress.report(message))
     }
 
     fn lines(&self) -> Vec<LogLine> {

@@ -5,9 +5,9 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freestyle_client::wire::ErrorBody;
-use freestyle_vm::setup::SpecError;
+use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, VmError};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 macro_rules! codes {
     ($($name:ident $status:literal $text:literal)*) => {
@@ -46,6 +46,7 @@ codes! {
     VmStartTimeout              504 "VM_START_TIMEOUT"
     VmExitDuringStart           500 "VM_EXIT_DURING_START"
     VmSetupFailed               500 "VM_SETUP_FAILED"
+    SnapshotSetupFailed         500 "SNAPSHOT_SETUP_FAILED"
     VmNonResponsive             500 "RESUMED_VM_NON_RESPONSIVE"
     NoCapacity                  503 "NO_LOCAL_STORAGE_CAPACITY"
     CreateVmBadRequest          400 "CREATE_VM_BAD_REQUEST"
@@ -128,6 +129,22 @@ impl ApiError {
     pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(field.to_owned(), value.into());
         self
+    }
+
+    /// Adds what became of the guest's services, as the SDK reads it (protocol section 3).
+    fn with_diagnostics(self, diagnostics: Option<&Diagnostics>) -> Self {
+        let Some(diagnostics) = diagnostics else { return self };
+        let states = diagnostics.service_states.iter().map(|state| {
+            json!({
+                "activeState": state.active_state,
+                "subState": state.sub_state,
+                "services": state.services,
+            })
+        });
+        let logs = diagnostics.failed_service_logs.iter();
+        let logs = logs.map(|log| json!({"unitName": log.unit_name, "log": log.log}));
+        let (states, logs): (Vec<_>, Vec<_>) = (states.collect(), logs.collect());
+        self.with("diagnostics", json!({"serviceStates": states, "failedServiceLogs": logs}))
     }
 
     /// Replaces the code's own status, which means nothing to the SDK.
@@ -220,8 +237,14 @@ impl ApiError {
             }
             VmError::StartTimeout { .. } => Self::new(Code::VmStartTimeout, message),
             VmError::ExitDuringStart { .. } => Self::new(Code::VmExitDuringStart, message),
-            VmError::SetupFailed { reason } => {
-                Self::new(Code::VmSetupFailed, message).with("failedReason", reason)
+            VmError::SetupFailed { reason, diagnostics } => Self::new(Code::VmSetupFailed, message)
+                .with("failedReason", reason)
+                .with_diagnostics(diagnostics.as_deref()),
+            VmError::SnapshotSetupFailed { id, reason, diagnostics } => {
+                Self::new(Code::SnapshotSetupFailed, message)
+                    .with("snapshotId", id.as_str())
+                    .with("failedReason", reason)
+                    .with_diagnostics(diagnostics.as_deref())
             }
             VmError::NoCapacity(_) => Self::new(Code::NoCapacity, message),
             VmError::ExecTimedOut { timeout, stdout, stderr } => {
@@ -379,6 +402,8 @@ pub(crate) fn cut(text: &str, max_chars: usize) -> String {
 mod tests {
     use std::time::Duration;
 
+    use freestyle_vm::setup::{ServiceLog, ServiceStates};
+
     use super::*;
 
     fn body(error: VmError) -> Value {
@@ -431,6 +456,36 @@ mod tests {
         assert_eq!(error.code(), Code::SnapshotAlreadyDeleted);
         let error = ApiError::from_snapshot(VmError::SnapshotNotFound(id()));
         assert_eq!(error.code(), Code::SnapshotNotFound);
+    }
+
+    #[test]
+    fn a_setup_that_failed_shows_its_services() {
+        let states = ServiceStates {
+            active_state: "failed".into(),
+            sub_state: "failed".into(),
+            services: vec!["web.service".into()],
+        };
+        let log = ServiceLog { unit_name: "web.service".into(), log: "port taken".into() };
+        let diagnostics =
+            Diagnostics { service_states: vec![states], failed_service_logs: vec![log] };
+        let reason = "web.service ended with status 1".to_owned();
+        let diagnostics = Some(Box::new(diagnostics));
+        let body = body(VmError::SetupFailed { reason: reason.clone(), diagnostics });
+        assert_eq!(
+            (&body["code"], &body["failedReason"]),
+            (&json!("VM_SETUP_FAILED"), &json!(reason))
+        );
+        assert_eq!(
+            body["diagnostics"],
+            json!({
+                "serviceStates": [
+                    {"activeState": "failed", "subState": "failed", "services": ["web.service"]},
+                ],
+                "failedServiceLogs": [{"unitName": "web.service", "log": "port taken"}],
+            }),
+        );
+        let body = self::body(VmError::SetupFailed { reason, diagnostics: None });
+        assert_eq!(body.get("diagnostics"), None);
     }
 
     #[test]

@@ -88,12 +88,8 @@ impl FromRef<App> for Background {
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
     let ApiState { vms, store } = state;
-    let app = App {
-        vms,
-        store,
-        bodies: Arc::new(Bodies::new()),
-        background: Background::default(),
-    };
+    let app =
+        App { vms, store, bodies: Arc::new(Bodies::new()), background: Background::default() };
     framed(all_routes()).with_state(app)
 }
 

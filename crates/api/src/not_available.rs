@@ -3,7 +3,7 @@
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::routing::{any, post};
+use axum::routing::any;
 use freestyle_store::Store;
 
 use crate::authenticate::Account;
@@ -28,19 +28,17 @@ where
     S: Clone + Send + Sync + 'static,
     Store: FromRef<S>,
 {
-    let mut router = Router::new().route("/v1/vms/snapshots", post(ensure_snapshot));
+    let mut router = Router::new();
     for &(path, feature) in TABLE {
-        let handler = async move |_: Account| not_available(Code::BadRequest, feature);
+        let handler = async move |_: Account| not_available(feature);
         router = router.route(path, any(handler));
     }
     router
 }
 
-/// The SDK repeats this call for ever, like a create, unless it knows the code.
-async fn ensure_snapshot(_: Account) -> ApiError {
-    not_available(Code::CreateSnapshotBadRequest, "building a snapshot from a spec")
-}
-
-fn not_available(code: Code, feature: &str) -> ApiError {
-    ApiError::new(code, format!("{feature}: not available in this version of the server"))
+fn not_available(feature: &str) -> ApiError {
+    ApiError::new(
+        Code::BadRequest,
+        format!("{feature}: not available in this version of the server"),
+    )
 }

@@ -236,7 +236,6 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
         ("GET", "/observability/v1/logs?requestId=x", 404, "NOT_FOUND"),
         ("GET", "/observability/v1/logs", 400, "BAD_REQUEST"),
         ("GET", "/observability/v1/logs?vmId=x", 400, "BAD_REQUEST"),
-        ("POST", "/v1/vms/snapshots", 400, "CREATE_SNAPSHOT_BAD_REQUEST"),
         ("POST", "/test/panic", 500, "INTERNAL_ERROR"),
     ] {
         let (got, head, body) = server.send(method, path, b"").await;

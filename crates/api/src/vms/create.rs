@@ -3,12 +3,12 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use freestyle_client::wire::{BackgroundRequest, CreateVmRequest, CreateVmResponse, ErrorBody};
-use freestyle_vm::setup::{Phase, Source, Spec};
+use freestyle_vm::setup::Source;
 
-use super::spec::{self, Create};
+use super::spec;
 use crate::App;
 use crate::authenticate::Account;
-use crate::background::answer_after;
+use crate::background::{Progress, answer_after};
 use crate::body::Limits;
 use crate::error::{ApiError, Code};
 
@@ -43,16 +43,16 @@ pub(super) async fn create(
     let after = answer_after(request.headers(), BAD)?;
     let body = app.bodies.receive(request, Limits::SPEC, BAD).await?;
     let (request, permit) = body.json_with_permit::<CreateVmRequest>(BAD)?;
-    let Create { vm, spec } = spec::decode_create(request)?;
+    let request = spec::decode_create(request)?;
     drop(permit);
-    refuse_setup(&spec)?;
-    let snapshot_id = match &spec.source {
+    let snapshot_id = match &request.spec.source {
         Source::BaseImage => None,
         Source::Snapshot(id) => Some(id.clone().into()),
     };
     let owner = account.clone();
-    let call = async move |_| {
-        let vm = app.vms.create(&owner, vm).await;
+    let background = app.background.clone();
+    let call = async move |progress: Progress| {
+        let vm = app.vms.create(&owner, request, Some(progress.observer())).await;
         let vm = vm.map_err(|error| ApiError::from_vm(error, BAD))?;
         Ok(CreateVmResponse {
             id: vm.id.into(),
@@ -61,17 +61,5 @@ pub(super) async fn create(
             console_url: None,
         })
     };
-    Ok(app.background.answer(&account, after, call).await)
-}
-
-/// Until the service sets up more than packages.
-fn refuse_setup(spec: &Spec) -> Result<(), ApiError> {
-    let phases = spec.layers.iter().flat_map(|layer| layer.setup.phases());
-    match phases.into_iter().find(|phase| *phase != Phase::Packages) {
-        None => Ok(()),
-        Some(phase) => Err(ApiError::new(
-            Code::CreateVmBadRequest,
-            format!("{} of a spec is not supported by this version of the server", phase.as_str()),
-        )),
-    }
+    Ok(background.answer(&account, after, call).await)
 }

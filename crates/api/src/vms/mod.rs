@@ -2,6 +2,7 @@
 //! snapshots that are taken of them.
 
 mod create;
+mod ensure;
 mod exec;
 mod files;
 mod fork;
@@ -36,7 +37,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(resize::resize))
         .routes(routes!(resize::optimize))
         .routes(routes!(snapshots::take))
-        .routes(routes!(snapshots::list))
+        .routes(routes!(snapshots::list, ensure::ensure))
         .routes(routes!(snapshots::get, snapshots::rename, snapshots::delete))
         .routes(routes!(exec::exec))
         .routes(routes!(files::read, files::write))
@@ -103,6 +104,21 @@ fn decode_state(state: wire::VmState) -> VmState {
         wire::VmState::Suspended => VmState::Suspended,
         wire::VmState::Stopped => VmState::Stopped,
         wire::VmState::Lost => VmState::Lost,
+    }
+}
+
+fn decode_persistence(asked: &wire::VmPersistence, bad: Code) -> Result<Persistence, ApiError> {
+    match *asked {
+        wire::VmPersistence::Persistent {} => Ok(Persistence::Persistent),
+        wire::VmPersistence::Sticky { priority: asked } => {
+            Ok(Persistence::Sticky { priority: priority(asked, bad)? })
+        }
+        wire::VmPersistence::Ephemeral { delete_event } => Ok(Persistence::Ephemeral {
+            delete_event: match delete_event {
+                None | Some(wire::DeleteEvent::OnStop) => DeleteEvent::OnStop,
+                Some(wire::DeleteEvent::OnSuspend) => DeleteEvent::OnSuspend,
+            },
+        }),
     }
 }
 
@@ -190,7 +206,7 @@ mod tests {
                 let chars = taken.name.map(|name| name.chars().count());
                 prop_assert!(chars.is_none_or(|chars| (1..=255).contains(&chars)));
             }
-            if let Some(count) = decoded::<ForkVmRequest, _>(&body, fork::decode) {
+            if let Some((count, _)) = decoded::<ForkVmRequest, _>(&body, fork::decode) {
                 prop_assert!((1..=freestyle_vm::MAX_FORKS).contains(&count));
             }
             if let Some(sizes) = decoded::<ResizeVmRequest, _>(&body, resize::decode) {

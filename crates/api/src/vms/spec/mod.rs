@@ -17,7 +17,7 @@ mod setup;
 mod sizes;
 
 use freestyle_client::wire::{CreateVmRequest, EnsureSnapshotRequest};
-use freestyle_vm::setup::{EnsureSnapshot, Layer, Source, Spec};
+use freestyle_vm::setup::{EnsureSnapshot, Layer, Spec};
 use freestyle_vm::{CreateVm, DEFAULT_IDLE_TIMEOUT};
 
 use self::place::Place;
@@ -27,15 +27,8 @@ use super::label;
 use super::snapshots::decode_persistence;
 use crate::error::{ApiError, Code};
 
-/// A VM to create and what it is made of.
-#[derive(Debug)]
-pub(super) struct Create {
-    pub(super) vm: CreateVm,
-    pub(super) spec: Spec,
-}
-
 /// Either a VM that can be made or an error the SDK knows.
-pub(super) fn decode_create(request: CreateVmRequest) -> Result<Create, ApiError> {
+pub(super) fn decode_create(request: CreateVmRequest) -> Result<CreateVm, ApiError> {
     const BAD: Code = Code::CreateVmBadRequest;
     let places = Place::of_create(request)?;
     place::check(&places, BAD)?;
@@ -52,10 +45,10 @@ pub(super) fn decode_create(request: CreateVmRequest) -> Result<Create, ApiError
     setup.ready = settings.ready(BAD)?;
     let mut layers = layers_below(places.collect(), BAD)?;
     layers.push(Layer { setup, ..Layer::default() });
-    let spec = Spec { source, sizes, layers };
 
-    let vm = CreateVm {
+    Ok(CreateVm {
         name,
+        spec: Spec { source, sizes, layers },
         persistence: settings.persistence(BAD)?,
         idle_timeout: match settings.idle_timeout_seconds {
             None => Some(DEFAULT_IDLE_TIMEOUT),
@@ -63,27 +56,10 @@ pub(super) fn decode_create(request: CreateVmRequest) -> Result<Create, ApiError
         },
         activity_threshold_bytes: settings.activity_threshold(BAD)?,
         recreate: settings.recreate,
-        ..as_today(&spec)
-    };
-    Ok(Create { vm, spec })
-}
-
-/// What a service that knows no specs can make of one.
-fn as_today(spec: &Spec) -> CreateVm {
-    let packages = spec.layers.iter().flat_map(|layer| layer.setup.packages.iter());
-    CreateVm {
-        sizes: spec.sizes,
-        snapshot: match &spec.source {
-            Source::BaseImage => None,
-            Source::Snapshot(id) => Some(id.clone()),
-        },
-        apt_packages: packages.cloned().collect(),
-        ..CreateVm::default()
-    }
+    })
 }
 
 /// Either a snapshot that can be built or an error the SDK knows.
-#[cfg_attr(not(test), expect(dead_code, reason = "the service cannot build snapshots yet"))]
 pub(super) fn decode_ensure(request: EnsureSnapshotRequest) -> Result<EnsureSnapshot, ApiError> {
     const BAD: Code = Code::CreateSnapshotBadRequest;
     let EnsureSnapshotRequest { name, spec, template, persistence, rest } = request;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use freestyle_client::wire::{DeleteEvent as WireDeleteEvent, VmPersistence};
-use freestyle_store::{DeleteEvent, Persistence};
+use freestyle_client::wire::VmPersistence;
+use freestyle_store::Persistence;
 use freestyle_vm::setup::Ready;
 
-use super::super::priority;
+use super::super::decode_persistence;
 use super::place::Place;
 use crate::error::{ApiError, Code};
 
@@ -58,17 +58,9 @@ impl Settings {
     }
 
     pub(super) fn persistence(&self, bad: Code) -> Result<Persistence, ApiError> {
-        match self.persistence {
-            None | Some(VmPersistence::Persistent {}) => Ok(Persistence::Persistent),
-            Some(VmPersistence::Sticky { priority: asked }) => {
-                Ok(Persistence::Sticky { priority: priority(asked, bad)? })
-            }
-            Some(VmPersistence::Ephemeral { delete_event }) => Ok(Persistence::Ephemeral {
-                delete_event: match delete_event {
-                    None | Some(WireDeleteEvent::OnStop) => DeleteEvent::OnStop,
-                    Some(WireDeleteEvent::OnSuspend) => DeleteEvent::OnSuspend,
-                },
-            }),
+        match &self.persistence {
+            None => Ok(Persistence::Persistent),
+            Some(asked) => decode_persistence(asked, bad),
         }
     }
 }

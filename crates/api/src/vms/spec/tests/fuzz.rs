@@ -125,7 +125,8 @@ proptest! {
     #[test]
     fn no_request_is_too_strange(body in any_request()) {
         let Ok(request) = serde_json::from_value::<CreateVmRequest>(body) else { return Ok(()) };
-        if let Ok(Create { vm, spec }) = decode_create(request) {
+        if let Ok(vm) = decode_create(request) {
+            let spec = vm.spec;
             let Sizes { vcpus, memory_mib, disk_mib } = spec.sizes;
             prop_assert!(vcpus.is_none_or(|it| it.is_power_of_two() && it <= MAX_VCPUS));
             let fits = |it: u64| (MIN_MEMORY_MIB..=MAX_MEMORY_MIB).contains(&it);
@@ -161,7 +162,7 @@ proptest! {
             ..VmTemplate::default()
         };
         let request = CreateVmRequest { template: Some(template), ..CreateVmRequest::default() };
-        if let Ok(Create { spec, .. }) = decode_create(request) {
+        if let Ok(CreateVm { spec, .. }) = decode_create(request) {
             prop_assert_eq!(spec.sizes.vcpus.map(f64::from), Some(vcpus));
             prop_assert_eq!(spec.sizes.memory_mib.map(|it| it as f64), Some(memory * 1024.0));
             prop_assert_eq!(spec.sizes.disk_mib.map(|it| it as f64), Some((disk * 1024.0).ceil()));

@@ -3,24 +3,20 @@ mod layers;
 mod setup;
 
 use freestyle_store::{DeleteEvent, Persistence};
-use freestyle_vm::setup::Phase;
+use freestyle_vm::setup::{Phase, Source};
 use freestyle_vm::{MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB, Sizes};
 use serde_json::{Value, json};
 
 use super::place::{MAX_LAYERS, NOT_SUPPORTED};
 use super::*;
 
-fn decode(body: Value) -> Result<Create, ApiError> {
-    decode_create(serde_json::from_value(body).expect("the body has the right types"))
-}
-
 fn create(body: Value) -> Result<CreateVm, ApiError> {
-    decode(body).map(|create| create.vm)
+    decode_create(serde_json::from_value(body).expect("the body has the right types"))
 }
 
 fn spec(body: Value) -> Spec {
     let shown = body.to_string();
-    decode(body).expect(&shown).spec
+    create(body).expect(&shown).spec
 }
 
 fn ensure(body: Value) -> Result<EnsureSnapshot, ApiError> {
@@ -51,10 +47,10 @@ fn nothing_asked_for_is_the_default_vm() {
     for body in [json!({}), json!({"spec": {"aptDeps": [], "name": null}})] {
         let vm = create(body).unwrap();
         assert_eq!(vm.name, None);
-        assert_eq!(vm.sizes, Sizes::default());
+        assert_eq!(vm.spec.sizes, Sizes::default());
         assert_eq!(vm.persistence, Persistence::Persistent);
         assert_eq!(vm.idle_timeout, Some(DEFAULT_IDLE_TIMEOUT));
-        assert!(!vm.recreate && vm.apt_packages.is_empty());
+        assert!(!vm.recreate && phases(&vm.spec) == [[]]);
     }
 }
 
@@ -78,7 +74,7 @@ fn everything_that_can_be_asked_for() {
     assert_eq!(vm.activity_threshold_bytes, Some(1000));
     assert_eq!(vm.persistence, Persistence::Sticky { priority: 7 });
     assert!(vm.recreate);
-    let sizes = (vm.sizes.vcpus, vm.sizes.memory_mib, vm.sizes.disk_mib);
+    let sizes = (vm.spec.sizes.vcpus, vm.spec.sizes.memory_mib, vm.spec.sizes.disk_mib);
     assert_eq!(sizes, (Some(2), Some(512), Some(10 * 1024)));
 }
 
@@ -125,7 +121,7 @@ fn sizes_out_of_bounds_have_their_codes_and_bounds() {
 #[test]
 fn sizes_are_named_in_one_place() {
     let vm = create(json!({"vcpuCount": 2})).unwrap();
-    assert_eq!(vm.sizes.vcpus, Some(2));
+    assert_eq!(vm.spec.sizes.vcpus, Some(2));
     let both = message(json!({"vcpuCount": 2, "template": {"vcpuCount": 2}}));
     assert!(both.contains("vcpuCount and template.vcpuCount"), "{both}");
 }

@@ -159,7 +159,7 @@ fn what_cannot_be_set_up_is_refused_with_its_code() {
 #[test]
 fn files_and_repositories_are_checked() {
     let file = |path: &str, content: &str, encoding: &str| json!({"additionalFiles": {path: {"content": content, "encoding": encoding}}});
-    assert!(decode(file("/a", "aGk=", "base64")).is_ok());
+    assert!(create(file("/a", "aGk=", "base64")).is_ok());
     for (bad, named) in [
         (file("/a", "aGk", "base64"), "not base64"),
         (file("/a/", "", "utf-8"), "slash"),
