@@ -50,14 +50,12 @@ impl UnitState {
         if self.load == "bad-setting" || self.load == "error" {
             return Some(format!("systemd cannot read {id}"));
         }
-        // A service that heals never stays failed.
-        let fails_again =
-            self.active == "activating" && !matches!(self.restarts.as_str(), "" | "0");
-        if fails_again && !self.sub.starts_with("auto-restart") {
-            return Some(format!("{id} failed and is started again"));
-        }
-        if self.active != "failed" && !self.sub.starts_with("auto-restart") {
-            return None;
+        // A service that heals does not stay failed.
+        let (is_failed, is_healing) = (self.active == "failed", self.active == "activating");
+        let waits = is_healing && self.sub.starts_with("auto-restart");
+        let has_failed = is_healing && !matches!(self.restarts.as_str(), "" | "0");
+        if !is_failed && !waits {
+            return has_failed.then(|| format!("{id} failed and is started again"));
         }
         Some(match self.result.as_str() {
             "exit-code" => format!("{id} ended with status {}", self.exit_status),
