@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) admission: Admission,
     /// Commits of the API.
     pub(crate) writing: Queue,
+    /// Tells those who write that they must end.
+    pub(crate) is_deleted: tokio::sync::watch::Sender<bool>,
     /// Held shared by each push, and alone by who removes what broken pushes left.
     pub(crate) pushing: Arc<tokio::sync::RwLock<()>>,
     /// Held shared by each read in process, and alone while refs are put into one file.
@@ -154,15 +156,25 @@ impl Repositories {
         Ok(Repository { shared: self.shared.clone(), state })
     }
 
-    /// Deletes the repository with all its objects. It is gone, durably, when this returns;
-    /// requests that still run in it may fail.
+    /// Deletes the repository with all its objects. It is gone, durably, when this returns. Pushes
+    /// to it are broken off; other requests that still run in it may fail.
     pub async fn delete(&self, id: &RepositoryId) -> Result<(), GitError> {
         let repository = id.clone();
-        let deleted = self.blocking(move |shared| shared.delete(&repository)).await?;
-        match deleted.map_err(GitError::io("cannot delete the repository"))? {
-            true => Ok(()),
-            false => Err(GitError::RepositoryNotFound(id.clone())),
+        let unlinked = self.blocking(move |shared| shared.unlink(&repository)).await?;
+        let unlinked = unlinked.map_err(GitError::io("cannot delete the repository"))?;
+        let (path, state) = unlinked.ok_or_else(|| GitError::RepositoryNotFound(id.clone()))?;
+        if let Some(state) = state {
+            state.is_deleted.send_replace(true);
+            // They write where we remove.
+            let pushes = tokio::time::timeout(TAKEOVER_TIME, state.pushing.write()).await;
+            drop(pushes);
         }
+        // From here on nobody can find it, and what cannot be removed now is at the next start.
+        let removed = self.blocking(move |_| remove_all(&path)).await?;
+        if let Err(error) = removed {
+            tracing::warn!(repository = %id, %error, "a deleted repository still takes space");
+        }
+        Ok(())
     }
 
     /// Every repository on disk, in no order: for reconciling with what is remembered of them.
@@ -227,21 +239,21 @@ impl Shared {
         Ok(true)
     }
 
-    fn delete(&self, id: &RepositoryId) -> io::Result<bool> {
+    /// Takes the repository out of sight, durably, and answers where it is now and who uses it.
+    fn unlink(&self, id: &RepositoryId) -> io::Result<Option<(PathBuf, Option<Arc<State>>)>> {
         let path = self.path(id);
         // Another name each time: an earlier deletion of the same id may still be going on.
         let deleted = self.root.join(".deleted").join(RepositoryId::random().as_str());
-        self.open_repositories().remove(id);
         match fs::rename(&path, &deleted) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         }
+        let state = self.open_repositories().remove(id).map(|opened| opened.state);
         if let Some(shard) = path.parent() {
             sync_directory(shard)?;
         }
         sync_directory(&self.root.join(".deleted"))?;
-        remove_all(&deleted)?;
-        Ok(true)
+        Ok(Some((deleted, state)))
     }
 
     fn list(&self) -> io::Result<Vec<RepositoryId>> {
@@ -282,6 +294,7 @@ impl Shared {
             path,
             admission: Admission::per_repository(&self.limits),
             writing: Queue::of_writers(&self.limits),
+            is_deleted: tokio::sync::watch::Sender::new(false),
             pushing: Arc::default(),
             packing_refs: Arc::default(),
             has_leftovers: AtomicBool::new(false),

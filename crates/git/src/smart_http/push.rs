@@ -168,11 +168,13 @@ impl Run {
     ) {
         let mut commands = Commands::default();
         let mut answer = Answer::default();
-        let transferred = self.transfer(&mut process, body, &mut commands, &mut answer);
-        let broken = match tokio::time::timeout(time, transferred).await {
-            Ok(Ok(())) => None,
-            Ok(Err(reason)) => Some(reason),
-            Err(_) => Some("the push took too long".to_owned()),
+        let mut is_deleted = self.repository.state.is_deleted.subscribe();
+        let broken = tokio::select! {
+            ended = self.transfer(&mut process, body, &mut commands, &mut answer) => ended.err(),
+            _ = is_deleted.wait_for(|is_deleted| *is_deleted) => {
+                Some("the repository was deleted".to_owned())
+            }
+            () = tokio::time::sleep(time) => Some("the push took too long".to_owned()),
         };
         match &broken {
             Some(reason) => {
@@ -183,6 +185,8 @@ impl Run {
             None => match process.wait().await {
                 Ok((status, message)) if !status.success() => {
                     tracing::debug!(%status, message, "a push failed");
+                    // It may have been killed, by a limit or from outside.
+                    self.repository.state.has_leftovers.store(true, Ordering::Release);
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "a push cannot be waited for"),

@@ -106,10 +106,14 @@ impl Server {
         client
     }
 
+    pub(crate) fn root(&self) -> PathBuf {
+        self.path.join("repos")
+    }
+
     /// Where the repository is on disk.
     pub(crate) fn path(&self, repository: &Repository) -> PathBuf {
         let id = repository.id().as_str();
-        self.path.join("repos").join(&id[..2]).join(format!("{id}.git"))
+        self.root().join(&id[..2]).join(format!("{id}.git"))
     }
 
     /// Git finds nothing wrong with what is stored.

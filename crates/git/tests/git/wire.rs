@@ -115,6 +115,22 @@ async fn a_push_that_nobody_acknowledges_gets_no_report() {
     assert!(parts.last().unwrap().is_err(), "{parts:?}");
 }
 
+#[tokio::test]
+async fn deleting_a_repository_breaks_off_its_pushes() {
+    let server = Server::start().await;
+    let (repository, _, body) = pushable(&server).await;
+    let head = stream::iter([Ok(Bytes::from(body[..100_000].to_vec()))]);
+    let push = repository.receive_pack(request(head.chain(stream::pending()))).await.unwrap();
+    server.repositories.delete(repository.id()).await.unwrap();
+    assert!(push.end.wait().await.is_none());
+    let parts: Vec<Part> = push.output.collect().await;
+    assert!(parts.last().unwrap().is_err());
+    let left = std::fs::read_dir(server.root().join(".deleted")).unwrap().count();
+    assert_eq!(left, 0);
+    let late = repository.receive_pack(request(whole(body))).await;
+    assert!(late.is_err());
+}
+
 /// A clone of everything by protocol version 0.
 async fn clone(repository: &Repository) -> Output {
     let head = repository.branch("main").await.unwrap().sha;
