@@ -57,6 +57,9 @@ pub enum QemuError {
         /// What is wrong with it.
         problem: DeltaProblem,
     },
+    /// A machine that was saved and restored is not the same machine.
+    #[error("a guest that was saved and restored is not the same: {0}")]
+    SelfTest(String),
     /// Something took longer than it may.
     #[error("{0} took too long")]
     Timeout(&'static str),

@@ -25,10 +25,13 @@ mod launch;
 pub mod memory;
 mod process;
 mod qmp;
+mod self_test;
 pub mod sparse;
+pub mod tiny_guest;
 
 pub use error::QemuError;
 pub use host::{Accelerator, AcceleratorChoice, Qemu};
 pub use launch::{AGENT_PORT, Begin, Launch, MachineShape, agent_socket, console_log, launch};
 pub use process::Process;
 pub use qmp::{Event, Events, Progress, Qmp, RunState, Stream, qmp_socket};
+pub use self_test::SelfTest;

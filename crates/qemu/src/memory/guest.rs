@@ -231,7 +231,11 @@ fn is_written(entry: u64) -> bool {
     entry & (PRESENT | SWAPPED) != 0 && entry & FILE_OR_SHARED == 0
 }
 
-/// Where the guest's RAM starts in the address space of QEMU.
+/// Where the RAM of a guest of this size starts in the address space of its QEMU.
+pub(crate) fn ram_start(pid: i32, size_mib: u64) -> io::Result<u64> {
+    mapping_start(&fs::read_to_string(format!("/proc/{pid}/maps"))?, size_mib)
+}
+
 fn mapping_start(maps: &str, size_mib: u64) -> io::Result<u64> {
     let wanted = format!("/memfd:{NAME} (deleted)");
     for line in maps.lines().filter(|line| line.ends_with(&wanted)) {

@@ -31,6 +31,7 @@ mod writer;
 pub use capture::{Capture, Copied};
 pub use delta::Delta;
 pub use format::DeltaProblem;
+pub(crate) use guest::ram_start;
 pub use image::{SealedMemory, save};
 pub use merge::merge;
 pub use writer::Summary;

@@ -2,7 +2,6 @@
 //! together. Needs root.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-mod kernel;
 mod support;
 
 use std::collections::BTreeSet;
@@ -15,7 +14,7 @@ use freestyle_qemu::memory::{Capture, Delta, SealedMemory};
 use freestyle_qemu::{Event, QemuError, RunState};
 use tokio::task::spawn_blocking;
 
-use kernel::{ROUND, assert_of_one_moment, counter};
+use freestyle_qemu::tiny_guest::{ROUND, counter, moment as moment_of};
 use support::{DISK_MIB, Host, MEMORY_MIB, Machine};
 
 /// Lets a running machine write to a new layer from now on.
@@ -43,7 +42,7 @@ async fn capture(host: &Host, machine: &Machine, to: &str) -> u32 {
     qmp.switch_disk(&from, to).await.unwrap();
     qmp.save_devices(devices.as_fd()).await.unwrap();
     let copied = spawn_blocking(|| capture.copy()).await.unwrap().unwrap();
-    let counter = assert_of_one_moment(&machine.memory());
+    let counter = moment_of(&machine.memory()).unwrap();
     qmp.resume().await.unwrap();
 
     qmp.release_files().await.unwrap();
@@ -87,18 +86,18 @@ async fn a_running_machine_is_forked_with_memory_devices_and_disk() {
     let composed = host.restore(2, host.disk("composed", &["first"]), &memory, devices).await;
     composed.qmp.wait_for_incoming().await.unwrap();
     for child in [&poured, &composed] {
-        assert_eq!(assert_of_one_moment(&child.memory()), moment);
+        assert_eq!(moment_of(&child.memory()).unwrap(), moment);
         child.qmp.resume().await.unwrap();
         child.count_beyond(moment + 2 * ROUND).await;
         child.qmp.pause().await.unwrap();
-        assert_of_one_moment(&child.memory());
+        moment_of(&child.memory()).unwrap();
     }
 
     // A fork of a fork: its own layer stands on the one it shares.
     poured.qmp.resume().await.unwrap();
     let moment = capture(&host, &poured, "third").await;
     let grandchild = pour(&host, 3, "third", host.disk("fourth", &["poured", "first"])).await;
-    assert_eq!(assert_of_one_moment(&grandchild.memory()), moment);
+    assert_eq!(moment_of(&grandchild.memory()).unwrap(), moment);
     grandchild.qmp.resume().await.unwrap();
     grandchild.count_beyond(moment + ROUND).await;
 
@@ -140,7 +139,7 @@ async fn a_chain_is_shortened_without_the_guest_noticing() {
 
     // Paused, so that it is the stream that brings all of it up.
     qmp.pause().await.unwrap();
-    let moment = assert_of_one_moment(&machine.memory());
+    let moment = moment_of(&machine.memory()).unwrap();
     qmp.stream("c", "base", 0).await.unwrap().finish().await.unwrap();
     qmp.resume().await.unwrap();
     machine.count_beyond(moment + ROUND).await;
@@ -207,5 +206,12 @@ async fn the_next_server_finds_the_machine_and_hears_of_its_end() {
     assert_eq!(machine.events.next().await, Some(Event::Shutdown { reset: false }));
     machine.process.exited().await;
     assert_eq!(machine.events.next().await, None);
+    host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_host_passes_its_self_test() {
+    let host = Host::new();
+    host.self_test(0).await.unwrap();
     host.close().await;
 }

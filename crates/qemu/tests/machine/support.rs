@@ -12,12 +12,13 @@ use freestyle_network::{Network, NetworkConfig};
 use freestyle_qemu::disk::{self, Disk, Format, Layer};
 use freestyle_qemu::memory::SealedMemory;
 use freestyle_qemu::{
-    AcceleratorChoice, Begin, Events, Launch, MachineShape, Process, Qemu, Qmp, launch, qmp_socket,
+    AcceleratorChoice, Begin, Events, Launch, MachineShape, Process, Qemu, Qmp, SelfTest, launch,
+    qmp_socket,
 };
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
-use crate::kernel;
+use freestyle_qemu::tiny_guest as kernel;
 
 /// Memory of the guests in MiB.
 pub(crate) const MEMORY_MIB: u64 = 16;
@@ -149,6 +150,18 @@ impl Host {
         drop((qmp, events));
         let (qmp, events) = Qmp::connect(&qmp_socket(&dir)).await.unwrap();
         Machine { process, qmp, events, name, dir }
+    }
+
+    pub(crate) async fn self_test(&self, slot: u16) -> Result<(), freestyle_qemu::QemuError> {
+        let (process, number) = (std::process::id(), self.number);
+        let name = format!("v{process:010}{number:04}{slot:05}");
+        let network = self.network.create(&name, slot).await.unwrap();
+        let dir = self.path(&name);
+        fs::create_dir(&dir).unwrap();
+        let namespace = network.namespace().unwrap();
+        let (uid, namespace) = (network.uid(), namespace.as_fd());
+        let test = SelfTest { name: &name, dir: &dir, uid, namespace };
+        test.run(&self.qemu, || network.open_tap().map_err(std::io::Error::other)).await
     }
 
     /// Gives the host back what all machines used. They must have ended.

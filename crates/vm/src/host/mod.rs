@@ -71,6 +71,11 @@ impl VmService {
         // Whatever keeps the host from running a guest at all should be said at the start.
         let template = shared.engine.inner.templates.get(warm_up).await?;
         shared.engine.inner.snapshots.memory(&template.id).await?;
+        let inner = shared.engine.inner.clone();
+        service.run_in_background(async move {
+            // Whoever wants a snapshot waits for the outcome.
+            let _ = inner.memory_snapshots_work().await;
+        });
         service.run_in_background(keep_small(shared.clone(), disk_budget));
         service.run_in_background(suspend_idle(shared.clone()));
         service.run_in_background(pool::keep_filled(shared.clone(), pool_size));
@@ -106,6 +111,8 @@ struct Inner {
     files: Files,
     network: Network,
     snapshots: Arc<Snapshots>,
+    /// Why memory snapshots do not work, once that was tried.
+    self_test: tokio::sync::OnceCell<Option<String>>,
     templates: Templates,
     image: String,
     running: Mutex<HashMap<InstanceId, Arc<Running>>>,
@@ -132,6 +139,7 @@ impl Host {
                 files,
                 network,
                 snapshots,
+                self_test: tokio::sync::OnceCell::new(),
                 templates,
                 image,
                 running: Mutex::default(),
@@ -154,7 +162,18 @@ impl Inner {
 
     /// Fails if the self-test found that this host cannot save and restore memory.
     async fn memory_snapshots_work(&self) -> Result<(), VmError> {
-        Ok(())
+        let test = || async {
+            let tested = self.templates.self_test().await;
+            tested.map_err(|error| {
+                tracing::error!(%error, "this host cannot take memory snapshots");
+                error.to_string()
+            })
+        };
+        let tested = self.self_test.get_or_init(|| async { test().await.err() }).await;
+        match tested {
+            None => Ok(()),
+            Some(reason) => Err(VmError::MemorySnapshotsUnavailable(reason.clone())),
+        }
     }
 
     /// The users that processes of this server's VMs run as.

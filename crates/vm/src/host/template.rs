@@ -15,7 +15,7 @@ use freestyle_image::{Image, KERNEL_CMDLINE};
 use freestyle_network::Network;
 use freestyle_qemu::disk::{self, Disk};
 use freestyle_qemu::memory::{self, SealedMemory};
-use freestyle_qemu::{Begin, Launch, MachineShape, Qemu, launch};
+use freestyle_qemu::{Begin, Launch, MachineShape, Qemu, SelfTest, launch};
 use freestyle_store::{InstanceId, Sizing};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
@@ -163,6 +163,31 @@ impl Templates {
             machine: Machine::of(&self.qemu, shape.vcpus, shape.memory_mib),
             disk_mib: shape.disk_mib,
         }
+    }
+
+    /// Saves and restores a tiny guest; fails with the reason why this host cannot do that.
+    pub(crate) async fn self_test(&self) -> Result<(), VmError> {
+        let _boot = self.boot.lock().await;
+        let instance = InstanceId::random();
+        let dir = self.files.run(&instance);
+        fs::create_dir(&dir).map_err(failed("making", &dir))?;
+        let network = self.network.create(instance.as_str(), SLOT).await;
+        let tested = async {
+            let network = network.map_err(super::network_error)?;
+            let namespace = network.namespace().map_err(super::network_error)?;
+            let test = SelfTest {
+                name: instance.as_str(),
+                dir: &dir,
+                uid: network.uid(),
+                namespace: namespace.as_fd(),
+            };
+            let tap = || network.open_tap().map_err(std::io::Error::other);
+            test.run(&self.qemu, tap).await.map_err(super::qemu_error)
+        };
+        let tested = tested.await;
+        self.network.remove(instance.as_str()).await.map_err(super::network_error)?;
+        remove_dir(&dir)?;
+        tested
     }
 
     /// Keeps servers that share the cache from making the same thing twice.

@@ -5,7 +5,7 @@
 //! compares it with what it wrote there last. So:
 //!
 //! * memory is that of one moment exactly if every page has the last number that the counter gave
-//!   it ([`assert_of_one_moment`]);
+//!   it ([`moment`]);
 //! * memory and disk are of the same moment, and no layer of the disk was lost, exactly if a guest
 //!   that goes on from them counts a round further.
 
@@ -18,11 +18,11 @@ const FIRST: usize = 0x4_0000;
 /// How many there are.
 const PAGES: u32 = 64;
 /// Memory from here on is not used.
-pub(crate) const USED: usize = FIRST + PAGES as usize * 4096;
+pub const USED: usize = FIRST + PAGES as usize * 4096;
 /// How many places on the disk there are; each is in a cluster of its own.
 const PLACES: u32 = 32;
 /// After so many numbers, every page and every place has a new one.
-pub(crate) const ROUND: u32 = 64;
+pub const ROUND: u32 = 64;
 const _: () = assert!(ROUND >= PAGES && ROUND >= PLACES);
 
 #[rustfmt::skip]
@@ -77,7 +77,7 @@ const CODE: &[u8] = &[
 
 /// The code as the real-mode part of a Linux kernel (its documentation: arch/x86/boot), which is
 /// what QEMU can start; the rest of the kernel is never used.
-pub(crate) fn image() -> Vec<u8> {
+pub fn image() -> Vec<u8> {
     const SECTOR: usize = 512;
     const ENTRY: usize = 0x280;
     let mut image = vec![0; 3 * SECTOR];
@@ -92,29 +92,37 @@ pub(crate) fn image() -> Vec<u8> {
 }
 
 /// The last number, in the guest's memory.
-pub(crate) fn counter(memory: &[u8]) -> u32 {
+pub fn counter(memory: &[u8]) -> u32 {
     word(memory, COUNTER)
 }
 
 /// Whether the guest found something else on its disk than it wrote there.
-pub(crate) fn has_failed(memory: &[u8]) -> bool {
+pub fn has_failed(memory: &[u8]) -> bool {
     word(memory, FAILURES) != 0
 }
 
-/// Fails unless this is the memory of one moment, after the first round; answers the counter.
-pub(crate) fn assert_of_one_moment(memory: &[u8]) -> u32 {
+/// The counter of the one moment that this is the memory of; otherwise what is wrong.
+pub fn moment(memory: &[u8]) -> Result<u32, String> {
     let counter = counter(memory);
-    assert!(counter >= ROUND && !has_failed(memory), "at {counter}");
+    if has_failed(memory) {
+        return Err(format!("at {counter} the guest found something else on its disk"));
+    }
+    if counter < ROUND {
+        return Err(format!("the guest only counted to {counter}"));
+    }
     for page in 0..PAGES {
         let found = word(memory, FIRST + page as usize * 4096);
         let last = counter - (counter + PAGES - page) % PAGES;
         // The page gets a number before the counter does.
         let is_next = found == counter + 1 && found % PAGES == page;
-        assert!(found == last || is_next, "page {page} has {found} at {counter}, not {last}");
+        if found != last && !is_next {
+            return Err(format!("page {page} has {found} at {counter}, not {last}"));
+        }
     }
-    counter
+    Ok(counter)
 }
 
 fn word(memory: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(memory[at..][..4].try_into().unwrap())
+    let bytes = memory.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+    bytes.map_or(0, u32::from_le_bytes)
 }
