@@ -43,7 +43,7 @@ impl SelfTest<'_> {
     ) -> Result<(), QemuError> {
         let kernel = self.file("kernel", &tiny_guest::image())?;
         let initrd = self.file("initrd", b"none")?;
-        let base = self.file("base", &[])?;
+        let base = self.file("base.raw", &[])?;
         base_size(&base)?;
         let failed = QemuError::io("preparing the self-test");
         let zeroed = SealedMemory::zeroed(SIZE_MIB)?;
@@ -139,7 +139,7 @@ impl SelfTest<'_> {
             disk.layers.push(Layer { file, format: Format::Qcow2, node });
         }
         let node = "base".to_owned();
-        disk.layers.push(Layer { file: open("base")?, format: Format::Raw, node });
+        disk.layers.push(Layer { file: open("base.raw")?, format: Format::Raw, node });
         Ok(disk)
     }
 

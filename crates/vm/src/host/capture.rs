@@ -19,7 +19,7 @@ use freestyle_guest_protocol::ExecRequest;
 use freestyle_qemu::disk;
 use freestyle_qemu::memory::{Capture, Copied, Delta, Summary, merge};
 use freestyle_qemu::{Qmp, RunState};
-use freestyle_store::{Instance, InstanceId, SnapshotId, VmRecord};
+use freestyle_store::{Instance, SnapshotId, VmRecord};
 
 use super::files::{
     LayerName, Manifest, failed, keep, remove_dir, remove_file, sync_dir, write_json,
@@ -222,7 +222,7 @@ impl Inner {
         tracing::info!(vm = %vm.id, snapshot = %id, paused_us, "saved a machine");
         let durable = after == After::StayPaused;
         let memory = blocking(move || copied.finish(durable).map_err(qemu_error)).await?;
-        Ok(MachineState { base: self.base_of(&instance.id)?, memory })
+        Ok(MachineState { base: self.files.read_base(&instance.id)?, memory })
     }
 
     /// Shortens the chain, syncs and writes the manifest. Blocks.
@@ -236,18 +236,18 @@ impl Inner {
     ) -> Result<(), VmError> {
         let id = id.as_str();
         let mut parent = state.base;
-        let mut bytes = state.memory.bytes;
+        let mut saved = state.memory;
         while let Some(below) = &parent
             && self.snapshots.depth(below)? >= MAX_DEPTH
         {
             let below_that = self.snapshots.read(below)?.parent().map(str::to_owned);
-            bytes = self.merge_into(id, below)?;
+            saved = self.merge_into(id, below)?;
             parent = below_that;
         }
         let path = self.snapshots.devices_file(id);
         let devices = fs::read(&path).map_err(failed("reading", &path))?;
         let machine = self.machine(vm);
-        let memory = Memory::Delta { parent, bytes };
+        let memory = Memory::Delta { parent, bytes: saved.bytes, checksum: saved.checksum };
         let mut manifest = SnapshotManifest::new(machine, memory, &devices);
         manifest.disk = disk;
         write_json_loosely(&self.snapshots.manifest_file(id), &manifest)?;
@@ -255,14 +255,14 @@ impl Inner {
     }
 
     /// Makes the memory of `id` one that stands on what `below` stands on.
-    fn merge_into(&self, id: &str, below: &str) -> Result<u64, VmError> {
+    fn merge_into(&self, id: &str, below: &str) -> Result<Summary, VmError> {
         let path = self.snapshots.memory_file(id);
         let merged = path.with_extension("merged");
         let lower = Delta::open(&self.snapshots.memory_file(below)).map_err(qemu_error)?;
         let upper = Delta::open(&path).map_err(qemu_error)?;
         let summary = merge(&lower, &upper, &merged).map_err(qemu_error)?;
         fs::rename(&merged, &path).map_err(failed("renaming to", &path))?;
-        Ok(summary.bytes)
+        Ok(summary)
     }
 
     /// A suspended VM stands still already: its memory is shared, its disk gets a new layer. Blocks.
@@ -286,16 +286,6 @@ impl Inner {
         });
         write_json(&self.snapshots.manifest_file(to), &manifest)?;
         sync_dir(&self.files.snapshots())
-    }
-
-    /// The snapshot whose memory an instance maps. Blocks briefly.
-    fn base_of(&self, instance: &InstanceId) -> Result<Option<String>, VmError> {
-        let path = self.files.base(instance);
-        match fs::read_to_string(&path) {
-            Ok(base) if base.is_empty() => Ok(None),
-            Ok(base) => Ok(Some(base)),
-            Err(error) => Err(failed("reading", &path)(error)),
-        }
     }
 }
 

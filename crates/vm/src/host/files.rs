@@ -11,7 +11,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ use crate::error::VmError;
 const MAX_DATA_DIR: usize = 70;
 /// Space that must be free for a VM to be made or started.
 const MIN_FREE: u64 = 512 << 20;
+/// More bytes than any identifier has.
+const MAX_ID: u64 = 100;
 /// Largest manifest that is read.
 const MAX_MANIFEST: u64 = 64 << 10;
 
@@ -106,6 +108,15 @@ impl Files {
     /// that booted. It means nothing once the process is gone, so it need not survive the host.
     pub(crate) fn base(&self, instance: &InstanceId) -> PathBuf {
         self.run(instance).join("base")
+    }
+
+    /// The snapshot whose memory an instance maps.
+    pub(crate) fn read_base(&self, instance: &InstanceId) -> Result<Option<String>, VmError> {
+        let path = self.base(instance);
+        let mut base = String::new();
+        let read = File::open(&path).and_then(|file| file.take(MAX_ID).read_to_string(&mut base));
+        read.map_err(failed("reading", &path))?;
+        Ok(Some(base).filter(|base| !base.is_empty()))
     }
 
     /// Opens a VM's disk and every layer below it.

@@ -71,11 +71,8 @@ impl VmService {
         // Whatever keeps the host from running a guest at all should be said at the start.
         let template = shared.engine.inner.templates.get(warm_up).await?;
         shared.engine.inner.snapshots.memory(&template.id).await?;
-        let inner = shared.engine.inner.clone();
-        service.run_in_background(async move {
-            // Whoever wants a snapshot waits for the outcome.
-            let _ = inner.memory_snapshots_work().await;
-        });
+        // Whoever wants a snapshot is told the outcome.
+        let _ = shared.engine.inner.memory_snapshots_work().await;
         service.run_in_background(keep_small(shared.clone(), disk_budget));
         service.run_in_background(suspend_idle(shared.clone()));
         service.run_in_background(pool::keep_filled(shared.clone(), pool_size));

@@ -85,6 +85,8 @@ pub(crate) enum Memory {
         parent: Option<String>,
         /// Size of the file.
         bytes: u64,
+        /// As the file itself has it: another file with the right size is not this memory.
+        checksum: u64,
     },
 }
 
@@ -262,7 +264,7 @@ impl Snapshots {
                 let devices = this.read_devices(&id, manifest.devices_checksum)?;
                 let delta = match manifest.memory {
                     Memory::Whole => None,
-                    Memory::Delta { .. } => Some(this.open_delta(&id)?),
+                    Memory::Delta { checksum, .. } => Some(this.open_delta(&id, checksum)?),
                 };
                 Ok((manifest, devices, delta))
             })
@@ -314,9 +316,11 @@ impl Snapshots {
         };
         let (this, key) = (self.clone(), id.to_owned());
         blocking(move || {
-            let loaded = match parent {
-                None => SealedMemory::load(&this.memory_file(&key)),
-                Some(parent) => SealedMemory::compose(&parent, &this.open_delta(&key)?),
+            let loaded = match (&manifest.memory, parent) {
+                (Memory::Delta { checksum, .. }, Some(parent)) => {
+                    SealedMemory::compose(&parent, &this.open_delta(&key, *checksum)?)
+                }
+                _ => SealedMemory::load(&this.memory_file(&key)),
             };
             loaded.map(Arc::new).map_err(qemu_error)
         })
@@ -340,9 +344,12 @@ impl Snapshots {
     }
 
     /// Opens a delta, and reads all of it the first time. Blocks.
-    fn open_delta(&self, id: &str) -> Result<Delta, VmError> {
+    fn open_delta(&self, id: &str, checksum: u64) -> Result<Delta, VmError> {
         let damaged = |error: freestyle_qemu::QemuError| lost(id, &error.to_string());
         let delta = Delta::open(&self.memory_file(id)).map_err(damaged)?;
+        if delta.checksum() != checksum {
+            return Err(lost(id, "its memory is not the one that was saved"));
+        }
         if !self.loaded().verified.contains(id) {
             delta.verify().map_err(damaged)?;
             self.loaded().verified.insert(id.to_owned());

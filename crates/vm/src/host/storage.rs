@@ -83,8 +83,7 @@ fn measure(files: &Files, snapshots: &Snapshots) -> Result<StorageUse, VmError> 
     }
     for run in names(&files.runs())? {
         let Ok(instance) = run.parse::<InstanceId>() else { continue };
-        let base = fs::read_to_string(files.base(&instance)).unwrap_or_default();
-        if !base.is_empty() {
+        if let Ok(Some(base)) = files.read_base(&instance) {
             *users.entry(base).or_default() += 1;
         }
     }
@@ -160,9 +159,8 @@ fn needed(files: &Files, snapshots: &Snapshots, roots: Vec<String>) -> Result<Ne
     let mut to_visit = roots;
     for run in names(&files.runs())? {
         let Ok(instance) = run.parse::<InstanceId>() else { continue };
-        if let Ok(base) = fs::read_to_string(files.base(&instance)) {
-            to_visit.push(base);
-        }
+        // One that is not there yet is that of a VM being made, whose snapshot is a root.
+        to_visit.extend(files.read_base(&instance).ok().flatten());
     }
     while let Some(id) = to_visit.pop() {
         if !needed.snapshots.insert(id.clone()) {
@@ -204,4 +202,274 @@ fn names(dir: &Path) -> Result<Vec<String>, VmError> {
         names.extend(entry.file_name().into_string());
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use freestyle_store::{InstanceId, VmId};
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::host::files::{LayerName, MANIFEST_VERSION, Manifest, write_json};
+    use crate::host::snapshots::{Machine, Memory, SnapshotManifest};
+
+    /// What users and crashes do, as far as files are concerned.
+    #[derive(Debug, Clone)]
+    enum Action {
+        /// A VM of the template, or of a live snapshot; it maps the snapshot's memory or what that
+        /// stands on.
+        Create {
+            from: Option<Index>,
+            composed: bool,
+        },
+        /// Of a VM; a fork's is deleted at once. A crash may leave it without its manifest.
+        Capture {
+            vm: Index,
+            wanted: bool,
+            crash: bool,
+        },
+        DeleteVm(Index),
+        /// The VM's process ends.
+        Stop(Index),
+        DeleteSnapshot(Index),
+        /// The VM's disk takes in the layers between it and the base image.
+        Flatten(Index),
+        Sweep,
+    }
+
+    fn action() -> impl Strategy<Value = Action> {
+        let index = any::<Index>;
+        prop_oneof![
+            3 => (proptest::option::of(index()), any::<bool>())
+                .prop_map(|(from, composed)| Action::Create { from, composed }),
+            4 => (index(), any::<bool>(), proptest::bool::weighted(0.2))
+                .prop_map(|(vm, wanted, crash)| Action::Capture { vm, wanted, crash }),
+            2 => index().prop_map(Action::DeleteVm),
+            1 => index().prop_map(Action::Stop),
+            2 => index().prop_map(Action::DeleteSnapshot),
+            1 => index().prop_map(Action::Flatten),
+            2 => Just(Action::Sweep),
+        ]
+    }
+
+    /// A VM or snapshot as it must be after a sweep, kept apart from the manifests.
+    #[derive(Debug, Clone)]
+    struct Thing {
+        /// Layers, from the top to the base.
+        layers: Vec<String>,
+        /// Snapshots that its memory stands on, with itself.
+        memory: Vec<String>,
+    }
+
+    struct Store {
+        _dir: TempDir,
+        files: Files,
+        snapshots: Snapshots,
+        vms: BTreeMap<VmId, (Thing, Option<InstanceId>)>,
+        kept: BTreeMap<SnapshotId, Thing>,
+    }
+
+    const TEMPLATE: &str = "template";
+
+    impl Store {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().to_owned();
+            let files = Files::open(path.join("data"), path.join("cache")).unwrap();
+            let snapshots = Snapshots::new(files.clone());
+            for extension in ["qcow2", "raw", "vmlinuz", "initrd"] {
+                fs::write(files.layers().join(format!("{TEMPLATE}.{extension}")), "x").unwrap();
+            }
+            let store =
+                Self { _dir: dir, files, snapshots, vms: BTreeMap::new(), kept: BTreeMap::new() };
+            store.write_snapshot(TEMPLATE, None, &base());
+            store.snapshots.pin(TEMPLATE);
+            store
+        }
+
+        fn write_snapshot(&self, id: &str, parent: Option<String>, layers: &[String]) {
+            fs::create_dir_all(self.snapshots.dir(id)).unwrap();
+            fs::write(self.snapshots.memory_file(id), "x").unwrap();
+            let (format, vcpus, memory_mib) = (0, 1, 1);
+            let (qemu, accelerator) = (String::new(), String::new());
+            let machine = Machine { format, qemu, accelerator, vcpus, memory_mib };
+            let memory = match id {
+                TEMPLATE => Memory::Whole,
+                _ => Memory::Delta { parent, bytes: 1, checksum: 0 },
+            };
+            let mut manifest = SnapshotManifest::new(machine, memory, b"");
+            let layers = layers.iter().map(|id| layer(id)).collect();
+            manifest.disk = Some(FrozenDisk { boot: TEMPLATE.to_owned(), mib: 1, layers });
+            write_json(&self.snapshots.manifest_file(id), &manifest).unwrap();
+        }
+
+        fn write_vm(&self, vm: &VmId, layers: &[String]) {
+            fs::create_dir_all(self.files.vm(vm)).unwrap();
+            let manifest = Manifest {
+                version: MANIFEST_VERSION,
+                boot: TEMPLATE.to_owned(),
+                disk: "disk".to_owned(),
+                disk_mib: 1,
+                layers: layers.iter().map(|id| layer(id)).collect(),
+            };
+            write_json(&self.files.manifest(vm), &manifest).unwrap();
+        }
+
+        fn vm(&self, index: Index) -> Option<VmId> {
+            (!self.vms.is_empty())
+                .then(|| index.get(&self.vms.keys().collect::<Vec<_>>()).to_string())
+                .map(|id| id.parse().unwrap())
+        }
+
+        fn snapshot(&self, index: Index) -> Option<SnapshotId> {
+            let known: Vec<_> = self.kept.keys().cloned().collect();
+            (!known.is_empty()).then(|| index.get(&known).clone())
+        }
+
+        fn act(&mut self, action: Action) {
+            match action {
+                Action::Create { from, composed } => self.create(from, composed),
+                Action::Capture { vm, wanted, crash } => self.capture(vm, wanted, crash),
+                Action::DeleteVm(index) => {
+                    let Some(vm) = self.vm(index) else { return };
+                    let (_, run) = self.vms.remove(&vm).unwrap();
+                    run.iter().for_each(|run| fs::remove_dir_all(self.files.run(run)).unwrap());
+                    fs::remove_dir_all(self.files.vm(&vm)).unwrap();
+                }
+                Action::Stop(index) => {
+                    let Some(vm) = self.vm(index) else { return };
+                    let (thing, run) = self.vms.get_mut(&vm).unwrap();
+                    thing.memory.clear();
+                    let run = run.take();
+                    run.iter().for_each(|run| fs::remove_dir_all(self.files.run(run)).unwrap());
+                }
+                Action::DeleteSnapshot(index) => {
+                    let Some(id) = self.snapshot(index) else { return };
+                    self.kept.remove(&id);
+                }
+                Action::Flatten(index) => {
+                    let Some(vm) = self.vm(index) else { return };
+                    self.vms.get_mut(&vm).unwrap().0.layers = base();
+                    self.write_vm(&vm, &base());
+                }
+                Action::Sweep => self.sweep(),
+            }
+        }
+
+        fn create(&mut self, from: Option<Index>, composed: bool) {
+            let from = from.and_then(|index| self.snapshot(index));
+            let (layers, memory) = match &from {
+                None => (base(), vec![TEMPLATE.to_owned()]),
+                Some(id) => {
+                    let Thing { layers, memory } = self.kept[id].clone();
+                    let above = usize::from(!composed).min(memory.len());
+                    (layers, memory[above..].to_vec())
+                }
+            };
+            let (vm, run) = (VmId::random(), InstanceId::random());
+            self.write_vm(&vm, &layers);
+            fs::create_dir_all(self.files.run(&run)).unwrap();
+            let mapped = memory.first().cloned().unwrap_or_default();
+            fs::write(self.files.base(&run), mapped).unwrap();
+            self.vms.insert(vm, (Thing { layers, memory }, Some(run)));
+        }
+
+        fn capture(&mut self, vm: Index, wanted: bool, crash: bool) {
+            let Some(vm) = self.vm(vm) else { return };
+            let (thing, run) = &self.vms[&vm];
+            if run.is_none() {
+                return;
+            }
+            let id = SnapshotId::random();
+            let mut layers = vec![id.to_string()];
+            layers.extend(thing.layers.iter().cloned());
+            let mut memory = vec![id.to_string()];
+            memory.extend(thing.memory.iter().cloned());
+            let parent = thing.memory.first().cloned();
+            fs::write(self.files.layers().join(format!("{id}.qcow2")), "x").unwrap();
+            self.write_vm(&vm, &layers);
+            self.vms.get_mut(&vm).unwrap().0.layers = layers.clone();
+            if crash {
+                // The layer stays in the VM's chain; of the snapshot there is half.
+                fs::create_dir_all(self.snapshots.dir(id.as_str())).unwrap();
+                return;
+            }
+            self.write_snapshot(id.as_str(), parent, &layers);
+            if wanted {
+                self.kept.insert(id, Thing { layers, memory });
+            }
+        }
+
+        fn sweep(&self) {
+            let listing = list(&self.files).unwrap();
+            let live = self.kept.keys().cloned().collect();
+            remove_unneeded(&self.files, &self.snapshots, listing, live).unwrap();
+        }
+
+        /// Everything that is needed is there and nothing else.
+        fn check(&self) {
+            let vms = self.vms.values().map(|(thing, _)| thing);
+            let things: Vec<_> = vms.chain(self.kept.values()).collect();
+            let layers = things.iter().flat_map(|thing| thing.layers.clone()).chain(base());
+            // The memory of a snapshot that is there has its own disk.
+            let memory: BTreeSet<String> = things
+                .iter()
+                .flat_map(|thing| thing.memory.clone())
+                .chain([TEMPLATE.to_owned()])
+                .collect();
+            let found: BTreeSet<String> =
+                names(&self.files.snapshots()).unwrap().into_iter().collect();
+            assert_eq!(found, memory);
+            for id in layers {
+                let path = self.files.layers().join(layer(&id).file());
+                assert!(path.exists(), "layer {id} is needed and gone");
+            }
+            let mut needed: BTreeSet<String> =
+                things.iter().flat_map(|thing| thing.layers.clone()).chain(base()).collect();
+            for id in &memory {
+                let manifest = self.snapshots.read(id).unwrap();
+                let disk = manifest.disk.unwrap();
+                needed.extend(disk.layers.into_iter().map(|layer| layer.id));
+            }
+            let kept: BTreeSet<String> = names(&self.files.layers())
+                .unwrap()
+                .into_iter()
+                .map(|name| name.split('.').next().unwrap().to_owned())
+                .collect();
+            let needed: BTreeSet<String> =
+                needed.into_iter().map(|id| id.replace("-raw", "")).collect();
+            assert_eq!(kept, needed);
+        }
+    }
+
+    fn base() -> Vec<String> {
+        vec![TEMPLATE.to_owned(), format!("{TEMPLATE}-raw")]
+    }
+
+    fn layer(id: &str) -> LayerName {
+        match id.strip_suffix("-raw") {
+            Some(id) => LayerName { id: id.to_owned(), qcow2: false },
+            None => LayerName { id: id.to_owned(), qcow2: true },
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_sweep_keeps_what_can_be_reached_and_nothing_else(
+            actions in proptest::collection::vec(action(), 1..40)
+        ) {
+            let mut store = Store::new();
+            for action in actions {
+                store.act(action);
+            }
+            store.sweep();
+            store.check();
+        }
+    }
 }

@@ -57,7 +57,7 @@ async fn look<E: Engine>(
         let interval = timeout.unwrap_or(Duration::MAX) / 10;
         let due = now + interval.clamp(TICK, Duration::from_secs(30));
         let seen = watched.entry(instance.clone());
-        let seen = seen.or_insert(Watched { bytes, active_at: now, due });
+        let seen = seen.or_insert(Watched { bytes: 0, active_at: now, due });
         seen.due = due;
         let moved = bytes.saturating_sub(seen.bytes);
         seen.bytes = bytes;

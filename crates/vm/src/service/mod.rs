@@ -43,6 +43,8 @@ impl Default for Patience {
     }
 }
 
+/// How long a process may take to end after its guest stopped answering.
+const LAST_BREATH: Duration = Duration::from_secs(1);
 /// How often and for how long `close` looks whether everything has ended.
 const CLOSE_TURNS: u32 = 500;
 const CLOSE_TURN: Duration = Duration::from_millis(10);
@@ -321,11 +323,10 @@ impl<E: Engine> Service<E> {
             return Err(VmError::ResizeEmpty);
         }
         let current = record.sizing;
-        let to = sizes.or(current)?;
-        if to.disk_mib < current.disk_mib {
-            let (current, requested) = (current.disk_mib, to.disk_mib);
-            return Err(VmError::DiskShrink { current, requested });
+        if let Some(requested) = sizes.disk_mib.filter(|disk| *disk < current.disk_mib) {
+            return Err(VmError::DiskShrink { current: current.disk_mib, requested });
         }
+        let to = sizes.or(current)?;
         // What a suspended guest has not written to its disk yet must not be lost.
         let record = match record.phase {
             VmPhase::Suspended => self.start_if_needed(record).await?,
@@ -398,7 +399,15 @@ impl<E: Engine> Service<E> {
         else {
             return result;
         };
-        let now = self.record(account, &record.id).await?;
+        let Some(instance) = &record.instance else { return result };
+        // The connection breaks a moment before the process has ended.
+        let ended = self.shared.engine.exited(&instance.id);
+        if tokio::time::timeout(LAST_BREATH, ended).await.is_err() {
+            return result;
+        }
+        // Whoever ended it is done with that first.
+        let machine = self.shared.machine(&self.record(account, &record.id).await?)?;
+        let now = machine.adopt().await?;
         if now.instance == record.instance {
             return result;
         }

@@ -5,7 +5,7 @@
 
 use freestyle_store::{
     AccountId, NewSnapshot, SnapshotEnd, SnapshotId, SnapshotPurpose, SnapshotRecord, VmId,
-    VmRecord, VmSettings,
+    VmPhase, VmRecord, VmSettings,
 };
 use futures_util::future::join_all;
 use std::sync::Arc;
@@ -27,6 +27,9 @@ impl<E: Engine> Service<E> {
         request: TakeSnapshot,
     ) -> Result<SnapshotInfo, VmError> {
         let record = self.record(account, vm).await?;
+        if record.phase == VmPhase::Stopped {
+            return Err(VmError::NotRunning(record.id));
+        }
         let new = NewSnapshot {
             name: request.name,
             persistence: request.persistence,

@@ -228,3 +228,98 @@ async fn vms_made_from_a_snapshot_have_its_memory_and_outlive_it() {
     delete_all(&server, &made.iter().chain([&child]).collect::<Vec<_>>()).await;
     server.stop_and_check_nothing_is_left().await;
 }
+
+/// The manifest, memory or devices of a snapshot.
+fn file_of(server: &Server, snapshot: &SnapshotId, name: &str) -> std::path::PathBuf {
+    server.data_dir().join("snapshots").join(snapshot.as_str()).join(name)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_memory_is_lost_and_never_restored() {
+    let server = Server::start().await;
+    let vm = server.vms.create(&server.account, small(), None).await.unwrap();
+    sh(&server, &vm.id, "echo disk > /root/word").await;
+    let kept = server.vms.snapshot(&server.account, &vm.id, unnamed()).await.unwrap();
+    let suspended = server.vms.suspend(&server.account, &vm.id).await.unwrap().snapshot.unwrap();
+    for (id, name) in [(&kept.id, "memory"), (&suspended, "devices")] {
+        let path = file_of(&server, id, name);
+        let mut content = std::fs::read(&path).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        std::fs::write(&path, content).unwrap();
+    }
+
+    // This server has not seen them intact.
+    let server = server.restart().await;
+    let (vms, account) = (&server.vms, &server.account);
+    let made = vms.create(account, from_snapshot(kept.id.clone()), None).await;
+    assert!(matches!(&made, Err(VmError::SnapshotLost { id, .. }) if *id == kept.id), "{made:?}");
+    let woken = run(&server, &vm.id, "true").await;
+    assert!(
+        matches!(&woken, Err(VmError::SnapshotLost { id, .. }) if *id == suspended),
+        "{woken:?}"
+    );
+
+    // What was on its disk is not lost with its memory.
+    vms.stop(account, &vm.id).await.unwrap();
+    assert_eq!(sh(&server, &vm.id, "cat /root/word").await, "disk");
+
+    let manifest = file_of(&server, &kept.id, "manifest.json");
+    std::fs::write(&manifest, "{").unwrap();
+    let server = server.restart().await;
+    let info = server.vms.snapshot_info(&server.account, &kept.id).await.unwrap();
+    assert_eq!(info.state, SnapshotState::Lost);
+    server.vms.delete_snapshot(&server.account, &kept.id).await.unwrap();
+    delete_all(&server, &[&vm]).await;
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_of_another_qemu_is_refused_until_it_is_given_up() {
+    let server = Server::start().await;
+    let (vms, account) = (&server.vms, &server.account);
+    let vm = vms.create(account, small(), None).await.unwrap();
+    sh(&server, &vm.id, "echo disk > /root/word").await;
+    let suspended = vms.suspend(account, &vm.id).await.unwrap().snapshot.unwrap();
+    let path = file_of(&server, &suspended, "manifest.json");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let version = manifest.split("\"qemu\": \"").nth(1).unwrap().split('"').next().unwrap();
+    std::fs::write(&path, manifest.replace(version, "6.0.0")).unwrap();
+
+    for _ in 0..2 {
+        let woken = run(&server, &vm.id, "true").await;
+        let Err(VmError::MemoryIncompatible { reason, .. }) = woken else { panic!("{woken:?}") };
+        assert!(reason.contains("6.0.0") && reason.contains(version), "{reason}");
+        assert_eq!(vms.get(account, &vm.id).await.unwrap().state, VmState::Suspended);
+    }
+    vms.stop(account, &vm.id).await.unwrap();
+    assert_eq!(sh(&server, &vm.id, "cat /root/word").await, "disk");
+
+    delete_all(&server, &[&vm]).await;
+    server.stop_and_check_nothing_is_left().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_chain_of_layers_is_shortened_while_the_guest_runs() {
+    let server = Server::start().await;
+    let (vms, account) = (&server.vms, &server.account);
+    let vm = vms.create(account, small(), None).await.unwrap();
+    let mut kept = Vec::new();
+    for number in 0..4 {
+        sh(&server, &vm.id, &format!("echo {number} >> /root/numbers; sync")).await;
+        kept.push(vms.snapshot(account, &vm.id, unnamed()).await.unwrap());
+    }
+
+    let message = vms.optimize(account, &vm.id).await.unwrap();
+
+    assert_eq!(message, "the disk stands on 2 layers; it stood on 6");
+    for snapshot in &kept {
+        vms.delete_snapshot(account, &snapshot.id).await.unwrap();
+    }
+    vms.stop(account, &vm.id).await.unwrap();
+    assert_eq!(sh(&server, &vm.id, "cat /root/numbers").await, "0\n1\n2\n3");
+    let child = vms.fork(account, &vm.id, 1, None).await.unwrap().remove(0);
+    assert_eq!(sh(&server, &child.id, "cat /root/numbers").await, "0\n1\n2\n3");
+    delete_all(&server, &[&vm, &child]).await;
+    server.stop_and_check_nothing_is_left().await;
+}

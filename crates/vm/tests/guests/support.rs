@@ -96,6 +96,10 @@ impl Server {
         filler
     }
 
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        self.dir.dir.path()
+    }
+
     /// The folder of `/proc` of an instance's QEMU.
     pub(crate) fn process_of(&self, instance: &InstanceId) -> PathBuf {
         let is_its = |process: &std::fs::DirEntry| {
