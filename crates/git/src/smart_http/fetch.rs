@@ -15,6 +15,10 @@ use crate::{GitError, Repository, TransferRequest};
 /// The first packet of a request that lists refs and prepares no pack.
 const LIST_REFS: &[u8] = b"0014command=ls-refs\n";
 
+/// Bytes of a request that are read before it gets its place, which is nearly always all of them:
+/// who is slow to ask keeps no place from the others.
+const READ_AHEAD: usize = 1 << 20;
+
 /// Places in the queues for preparing a pack.
 struct PackingPlace {
     _of_repository: Place,
@@ -41,13 +45,13 @@ impl From<PeerGone> for Ended {
 impl Repository {
     /// The answer to `POST <repository>/git-upload-pack`. `Busy` when too many packs are being
     /// prepared and waited for.
-    pub async fn upload_pack(&self, request: crate::TransferRequest) -> Result<Output, GitError> {
+    pub async fn upload_pack(&self, request: TransferRequest) -> Result<Output, GitError> {
         let transfer = self.transfer_place().await?;
         let limits = &self.shared.limits;
         let protocol = request.protocol().map(str::to_owned);
         let mut body = request_body(self, request);
         let mut head = Vec::new();
-        while head.len() < LIST_REFS.len() {
+        while head.len() < READ_AHEAD {
             let part = body.next().await;
             let part = part.map_err(|error| GitError::InvalidRequest(error.to_string()))?;
             let Some(part) = part else { break };

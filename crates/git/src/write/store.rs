@@ -48,9 +48,11 @@ impl NewObjects {
     pub(super) fn write(self, repository: &Path) -> Result<(), GitError> {
         let objects = repository.join("objects");
         let written = if self.objects.len() <= MOST_LOOSE {
-            self.objects
-                .into_iter()
-                .try_for_each(|(id, (kind, bytes))| write_loose(&objects, id, kind, &bytes))
+            let mut each = self.objects.into_iter();
+            let loose =
+                each.try_for_each(|(id, (kind, bytes))| write_loose(&objects, id, kind, &bytes));
+            // Folders may be new, or made by a process that did not get to flush them.
+            loose.and_then(|()| sync_directory(&objects))
         } else {
             write_pack(&objects.join("pack"), self.objects)
         };
@@ -59,13 +61,6 @@ impl NewObjects {
 }
 
 fn write_loose(objects: &Path, id: ObjectId, kind: Kind, bytes: &[u8]) -> io::Result<()> {
-    let hex = id.to_string();
-    let folder = objects.join(&hex[..2]);
-    let is_new = match fs::create_dir(&folder) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(error),
-    };
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
     write!(encoder, "{kind} {}\0", bytes.len())?;
     encoder.write_all(bytes)?;
@@ -73,9 +68,27 @@ fn write_loose(objects: &Path, id: ObjectId, kind: Kind, bytes: &[u8]) -> io::Re
     let temporary = Temporary::new(objects, "obj");
     create_synced(&temporary.0, &encoder.finish()?)?;
     set_read_only(&temporary.0)?;
-    fs::rename(&temporary.0, folder.join(&hex[2..]))?;
-    sync_directory(&folder)?;
-    if is_new { sync_directory(objects) } else { Ok(()) }
+    let hex = id.to_string();
+    let folder = objects.join(&hex[..2]);
+    move_into(&temporary.0, &folder, &hex[2..])?;
+    sync_directory(&folder)
+}
+
+/// Moves a file into a folder, which git removes whenever it is empty.
+fn move_into(file: &Path, folder: &Path, name: &str) -> io::Result<()> {
+    const ATTEMPTS: usize = 8;
+    let mut last = io::ErrorKind::NotFound.into();
+    for _ in 0..ATTEMPTS {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match fs::rename(file, folder.join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            other => return other,
+        }
+    }
+    Err(last)
 }
 
 /// Writes a pack of whole objects, without deltas (the upkeep makes those), and its index.
