@@ -97,10 +97,26 @@ export function leftovers(dataDir, seen) {
     ...(block === undefined ? [] : [`block ${block} is still claimed`]),
     ...[...seen].filter((id) => alive.has(id)).map((id) => `a QEMU of instance ${id} runs`),
     ...[...seen].filter((id) => named.has(id)).map((id) => `namespace fs-${id} exists`),
-    ...["run", "vms"].flatMap((dir) =>
-      list(join(dataDir, dir)).map((name) => `the data directory holds ${dir}/${name}`),
-    ),
+    ...files(dataDir).map((name) => `the data directory holds ${name}`),
   ];
+}
+
+/** What a data directory without a VM or a snapshot of anybody should not hold. */
+function files(dataDir) {
+  return ["run", "vms", "layers", "snapshots"].flatMap((dir) =>
+    list(join(dataDir, dir))
+      .filter((name) => !isOfTemplate(dir, name))
+      .map((name) => `${dir}/${name}`),
+  );
+}
+
+/** Whether it belongs to the snapshot of a base image from which VMs are created. */
+function isOfTemplate(dir, name) {
+  const ofTemplates = {
+    layers: /^[a-z0-9]{20}\.(qcow2|raw|initrd|vmlinuz)$/,
+    snapshots: /^[a-z0-9]{20}$/,
+  };
+  return ofTemplates[dir]?.test(name) ?? false;
 }
 
 /**
