@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -135,6 +136,10 @@ fn set(key: &str, value: &str) -> Result<(), NetworkError> {
 #[derive(Clone, Debug)]
 pub struct VmNetwork(pub(crate) Vm);
 
+/// How long a tap may be held by children that have not executed their program yet.
+const TAP_PATIENCE: Duration = Duration::from_secs(3);
+const TAP_RETRY: Duration = Duration::from_millis(1);
+
 impl VmNetwork {
     /// The instance this network is for.
     pub fn instance(&self) -> &str {
@@ -160,16 +165,29 @@ impl VmNetwork {
     }
 
     /// Opens the tap for a QEMU to inherit (`-netdev tap,fd=N`): a single queue, with virtio-net
-    /// headers, closed on exec. Blocks for well under a millisecond.
+    /// headers, closed on exec. Blocks for well under a millisecond, longer where this process is
+    /// just starting others: until such a child executes its program, it has a copy of the
+    /// descriptor with which the tap was made.
     ///
     /// # Errors
     /// [`NetworkError::TapBusy`] while an earlier QEMU still has it open.
     pub fn open_tap(&self) -> Result<OwnedFd, NetworkError> {
-        match self.0.inside(tap::open)? {
-            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                Err(NetworkError::TapBusy(self.instance().to_owned()))
+        let give_up = Instant::now() + TAP_PATIENCE;
+        loop {
+            match self.0.inside(tap::open)? {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    if Instant::now() > give_up {
+                        return Err(NetworkError::TapBusy(self.instance().to_owned()));
+                    }
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "nothing tells when another process closes a descriptor, and this \
+                                  blocks anyway"
+                    )]
+                    std::thread::sleep(TAP_RETRY);
+                }
+                result => return result.because(|| format!("open the tap of {}", self.instance())),
             }
-            result => result.because(|| format!("open the tap of {}", self.instance())),
         }
     }
 
