@@ -7,8 +7,18 @@ use crate::test::clients;
 
 /// Create, exec, files, memory: through the real SDK, against plain QEMU in the same run.
 pub(crate) fn vm() -> Result<(), String> {
+    with_platform("tests/bench/vm.mjs")
+}
+
+/// Forks, snapshots, suspend and wake: against what plain QEMU has for it in the same run.
+pub(crate) fn fork() -> Result<(), String> {
+    with_platform("tests/bench/fork.mjs")
+}
+
+fn with_platform(script: &str) -> Result<(), String> {
     packages::install_platform()?;
+    packages::install_peers()?;
     let built = build::release()?;
     built.image()?;
-    run(clients(&built)?.arg("tests/bench/vm.mjs"))
+    run(clients(&built)?.arg(script))
 }

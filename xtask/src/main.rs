@@ -17,6 +17,7 @@ cargo xtask up [--once]   install what is missing, build, start the platform and
                           --once: run the quickstart through the npm SDK against it, then end
 cargo xtask test          format, lints, unit, service and end-to-end tests
 cargo xtask bench vm      measure VMs against plain QEMU on this machine
+cargo xtask bench fork    the same for forks, snapshots, suspend and wake
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         ["up", "--once"] => up::once(),
         ["test"] => test::all(),
         ["bench", "vm"] => bench::vm(),
+        ["bench", "fork"] => bench::fork(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(if matches!(words.as_slice(), ["help" | "--help"]) {

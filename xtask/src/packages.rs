@@ -17,6 +17,9 @@ const PLATFORM: &[Needed] = &[
 /// What the tests run besides: the SDK is an npm package, and brings its own Node.
 const CLIENTS: &[Needed] = &[("npm", "npm")];
 
+/// What benchmarks compare it with.
+const PEERS: &[Needed] = &[("qemu-img", "qemu-utils")];
+
 /// Makes sure the platform can run here.
 pub(crate) fn install_platform() -> Result<(), String> {
     install(PLATFORM)
@@ -25,6 +28,11 @@ pub(crate) fn install_platform() -> Result<(), String> {
 /// Makes sure the real clients can run here.
 pub(crate) fn install_clients() -> Result<(), String> {
     install(CLIENTS)
+}
+
+/// Makes sure that what benchmarks compare the platform with can run here.
+pub(crate) fn install_peers() -> Result<(), String> {
+    install(PEERS)
 }
 
 fn install(needed: &[Needed]) -> Result<(), String> {

@@ -1,0 +1,40 @@
+// What both benchmarks of VMs print, and how they look at the host.
+
+import { readFileSync } from "node:fs";
+import { cpus, loadavg, totalmem } from "node:os";
+
+export const MIB = 1024 * 1024;
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export async function milliseconds(work) {
+  const start = performance.now();
+  await work();
+  return performance.now() - start;
+}
+
+/** How busy the host is: what else runs on it shows in every figure. */
+export const load = () => loadavg()[0].toFixed(1);
+
+/** The machine, and the head of the table. */
+export function head() {
+  const cpu = readFileSync("/proc/cpuinfo", "utf8").match(/model name\s*: (.*)/)?.[1];
+  const memory = `${Math.round(totalmem() / 1024 ** 3)} GiB`;
+  console.log(`${cpus().length} cores of ${cpu}, ${memory}, load ${load()}; Node ${process.version}`);
+  console.log("\n| what | p50 | p95 | max | unit | runs |\n|---|---:|---:|---:|---|---:|");
+}
+
+/** A line of the table. Answers its median. */
+export function row(name, samples, unit = "ms") {
+  const sorted = [...samples].sort((a, b) => a - b);
+  const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+  const shown = [at(0.5), at(0.95), sorted.at(-1)].map((value) => value.toFixed(value < 10 ? 1 : 0));
+  console.log(`| ${name} | ${shown.join(" | ")} | ${unit} | ${samples.length} |`);
+  return at(0.5);
+}
+
+/** Memory of a process in MiB: `Pss`, or `Rss`, which counts what it shares in full. */
+export function memoryMib(pid, kind = "Pss") {
+  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
+  return Number(rollup.match(new RegExp(`^${kind}:\\s+(\\d+)`, "m"))[1]) / 1024;
+}
