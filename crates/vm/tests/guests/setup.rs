@@ -198,14 +198,14 @@ async fn users_files_and_repositories_are_as_asked_for_however_they_are_named() 
                 ..GitIdentity::default()
             },
             vec![
-                repo("/work/it's main", None),
-                repo("/work/branch", Some("feature/x")),
-                repo("/work/tag", Some("v1")),
-                repo("/work/commit", Some(&commit)),
+                repo("/code/it's main", None),
+                repo("/code/branch", Some("feature/x")),
+                repo("/code/tag", Some("v1")),
+                repo("/code/commit", Some(&commit)),
             ],
         )
         .unwrap(),
-        workdir: path("/work/dir $(id)"),
+        workdir: path("/code/dir $(id)"),
         ..Setup::default()
     };
 
@@ -224,11 +224,11 @@ async fn users_files_and_repositories_are_as_asked_for_however_they_are_named() 
     assert_eq!(vm.prints("'/opt/a '\\''tool'\\'").await, "tool\n");
     assert_eq!(vm.prints("git config user.name").await, "--unset \"A\" 'B' $(id) # c\n");
     let head = |at: &str| format!("git -C \"{at}\" rev-parse --abbrev-ref HEAD; cat \"{at}/file\"");
-    assert_eq!(vm.prints(&head("/work/it's main")).await, "main\n2\n");
-    assert_eq!(vm.prints(&head("/work/branch")).await, "feature/x\n3\n");
-    assert_eq!(vm.prints(&head("/work/tag")).await, "HEAD\n1\n");
-    assert_eq!(vm.prints(&head("/work/commit")).await, "HEAD\n1\n");
-    vm.prints("test -d '/work/dir $(id)' && ! test -e /pwned && ! ls /run/freestyle/*.sh").await;
+    assert_eq!(vm.prints(&head("/code/it's main")).await, "main\n2\n");
+    assert_eq!(vm.prints(&head("/code/branch")).await, "feature/x\n3\n");
+    assert_eq!(vm.prints(&head("/code/tag")).await, "HEAD\n1\n");
+    assert_eq!(vm.prints(&head("/code/commit")).await, "HEAD\n1\n");
+    vm.prints("test -d '/code/dir $(id)' && ! test -e /pwned && ! ls /run/freestyle/*.sh").await;
 
     // An outer layer may say more of a user, and finds a group that an inner one made.
     let again = Setup {
