@@ -83,6 +83,41 @@ test("vm create, list, exec, delete", async () => {
   assert.equal((await freestyle.vms.list()).totalCount, 0);
 });
 
+test("vm snapshot list, get, rename, boot, delete", async () => {
+  const { vm } = await freestyle.vms.create({ vcpuCount: 1, memSizeGb: 1 });
+  await vm.exec("echo memory > /dev/shm/kept");
+  const { snapshotId } = await vm.snapshot({ name: "first" });
+  await vm.delete();
+
+  assert.match(await succeeds("vm", "snapshot", "list"), new RegExp(`${snapshotId}.*ready`));
+  const { snapshots } = JSON.parse(await succeeds("vm", "snapshot", "list", "--json"));
+  assert.deepEqual(
+    snapshots.map((snapshot) => [snapshot.snapshotId, snapshot.name]),
+    [[snapshotId, "first"]],
+  );
+  await succeeds("vm", "snapshot", "rename", snapshotId, "--name", "other");
+  assert.match(await succeeds("vm", "snapshot", "get", snapshotId), /other/);
+
+  const booted = await succeeds("vm", "snapshot", "boot", snapshotId);
+  const id = /\b([a-z0-9]{20})\b/.exec(booted.replaceAll(snapshotId, ""))[1];
+  const kept = await freestyle.vms.ref({ vmId: id }).exec("cat /dev/shm/kept");
+  assert.equal(kept.stdout, "memory\n");
+  const created = ["vm", "create", "--snapshot", snapshotId];
+  const output = await succeeds(...created, "--exec", "cat /dev/shm/kept", "--delete");
+  assert.match(output, /Exec output:\nmemory\n/);
+  await succeeds("vm", "delete", id);
+
+  await succeeds("vm", "snapshot", "delete", snapshotId);
+  const listed = JSON.parse(await succeeds("vm", "snapshot", "list", "--show-deleted", "--json"));
+  assert.deepEqual(
+    listed.snapshots.map(({ deleted }) => deleted),
+    [true],
+  );
+  const again = await cli(["vm", "snapshot", "delete", snapshotId]);
+  assert.equal(again.code, 1);
+  assert.match(again.stderr, /SNAPSHOT_ALREADY_DELETED/);
+});
+
 test("vm create --apt installs packages", async () => {
   const created = await succeeds(
     "vm",

@@ -3,9 +3,12 @@
 // block of uids and addresses it has claimed, so that what belongs to another server on the same
 // host is never looked at, and never touched.
 
+import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
+
+import { run } from "./process.mjs";
 
 const REGISTRY = "/run/freestyle/blocks";
 const FIRST_UID = 900_000_000;
@@ -86,6 +89,40 @@ export function vmDirs(dataDir) {
 }
 
 /**
+ * Checks the filesystem of a VM that does not run, on a copy of its disk: what a crash leaves in
+ * the journal is replayed, and then there must be nothing to repair.
+ */
+export async function checkFilesystem(dataDir, vmId) {
+  const dir = join(dataDir, "vms", vmId);
+  const { disk, layers } = JSON.parse(readFileSync(join(dir, "manifest.json"), "utf8"));
+  // Only the manifest knows what a layer stands on.
+  const chain = [
+    { driver: "qcow2", filename: join(dir, `${disk}.qcow2`) },
+    ...layers.map(({ id, qcow2 }) => ({
+      driver: qcow2 ? "qcow2" : "raw",
+      filename: join(dataDir, "layers", `${id}.${qcow2 ? "qcow2" : "raw"}`),
+    })),
+  ];
+  const image = chain.reduceRight((backing, { driver, filename }) => {
+    const file = { driver: "file", filename };
+    return { driver, file, "read-only": true, ...(backing && { backing }) };
+  }, undefined);
+  const copy = join(dataDir, `${vmId}.raw`);
+  try {
+    await succeeds("qemu-img", "convert", "-O", "raw", `json:${JSON.stringify(image)}`, copy);
+    await succeeds("e2fsck", "-y", "-E", "journal_only", copy);
+    await succeeds("e2fsck", "-f", "-n", copy);
+  } finally {
+    rmSync(copy, { force: true });
+  }
+}
+
+async function succeeds(program, ...args) {
+  const { code, stdout, stderr } = await run(program, args);
+  assert.equal(code, 0, `${program} ${args.join(" ")}: ${stderr}${stdout}`);
+}
+
+/**
  * What is left of a server that has ended in order and whose VMs were all deleted: one line each.
  * `seen` are the instances it is known to have had.
  */
@@ -97,13 +134,16 @@ export function leftovers(dataDir, seen) {
     ...(block === undefined ? [] : [`block ${block} is still claimed`]),
     ...[...seen].filter((id) => alive.has(id)).map((id) => `a QEMU of instance ${id} runs`),
     ...[...seen].filter((id) => named.has(id)).map((id) => `namespace fs-${id} exists`),
-    ...files(dataDir).map((name) => `the data directory holds ${name}`),
+    ...["run", "vms"].flatMap((dir) =>
+      list(join(dataDir, dir)).map((name) => `the data directory holds ${dir}/${name}`),
+    ),
+    ...snapshotFiles(dataDir).map((name) => `the data directory holds ${name}`),
   ];
 }
 
-/** What a data directory without a VM or a snapshot of anybody should not hold. */
-function files(dataDir) {
-  return ["run", "vms", "layers", "snapshots"].flatMap((dir) =>
+/** Files of snapshots that are nobody's any more, if no VM and no snapshot is left. */
+export function snapshotFiles(dataDir) {
+  return ["layers", "snapshots"].flatMap((dir) =>
     list(join(dataDir, dir))
       .filter((name) => !isOfTemplate(dir, name))
       .map((name) => `${dir}/${name}`),
@@ -116,7 +156,7 @@ function isOfTemplate(dir, name) {
     layers: /^[a-z0-9]{20}\.(qcow2|raw|initrd|vmlinuz)$/,
     snapshots: /^[a-z0-9]{20}$/,
   };
-  return ofTemplates[dir]?.test(name) ?? false;
+  return ofTemplates[dir].test(name);
 }
 
 /**

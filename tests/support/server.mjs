@@ -7,6 +7,7 @@ import { once } from "node:events";
 import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, watch } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { atExit, forget } from "./cleanup.mjs";
 import * as host from "./host.mjs";
@@ -18,6 +19,7 @@ const LOG_LINES_SHOWN = 60;
 const START_LIMIT_MS = 30 * 60_000;
 /** A server gives requests ten seconds, and the pool's VMs have to go. */
 const STOP_LIMIT_MS = 30_000;
+const SWEEP_LIMIT_MS = 10_000;
 
 const targetDir = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
 /** The binary under test. */
@@ -98,12 +100,23 @@ export class Server {
     this.look();
   }
 
-  /** Stops the server, whose VMs were all deleted, and checks that the host is as it was. */
+  /**
+   * Stops the server, whose VMs and snapshots were all deleted, and checks that the host is as it
+   * was.
+   */
   async stopAndCheckNothingIsLeft() {
+    this.look();
+    await this.swept();
     await this.stop();
     const left = host.leftovers(this.dataDir, this.seen);
     assert.deepEqual(left, [], `left on the host\n${this.logTail()}`);
     this.destroy();
+  }
+
+  /** Waits a while for what deleted snapshots leave behind, which goes a moment later. */
+  async swept() {
+    const limit = Date.now() + SWEEP_LIMIT_MS;
+    while (host.snapshotFiles(this.dataDir).length > 0 && Date.now() < limit) await delay(100);
   }
 
   /** Notes which instances are on the host. */
