@@ -60,7 +60,8 @@ mod tests {
         assert_eq!(parse("200GB"), Ok(200 << 30));
         assert_eq!(parse("1.5 tb"), Ok(3 << 39));
         assert_eq!(parse("512MB"), Ok(512 << 20));
-        for bad in ["", "GB", "200", "200 G", "-1GB", "0GB", "1e3GB", "infTB", "9999999TB", "1..5GB"]
+        for bad in
+            ["", "GB", "200", "200 G", "-1GB", "0GB", "1e3GB", "infTB", "9999999TB", "1..5GB"]
         {
             assert!(parse(bad).is_err(), "{bad}");
         }

@@ -233,9 +233,8 @@ mod tests {
 
     #[test]
     fn flags_beat_variables_and_variables_beat_the_file() {
-        let file = file(
-            "pool-size = 1\naccel = \"kvm\"\nqemu = \"/file/qemu\"\ndisk-budget = \"2GB\"\n",
-        );
+        let file =
+            file("pool-size = 1\naccel = \"kvm\"\nqemu = \"/file/qemu\"\ndisk-budget = \"2GB\"\n");
         let environment =
             Environment::of(&[("FREESTYLE_POOL_SIZE", "2"), ("FREESTYLE_ACCEL", "tcg")]);
         let flags = Options { pool_size: Some(3), ..Options::default() };

@@ -77,9 +77,9 @@ async fn serve(config: Config) -> Result<(), CliError> {
 
     let operator = OperatorSocket::bind(&config.data_dir)?;
     let (questions, rows) = (vms.clone(), store.clone());
-    let operator = tokio::spawn(operator.serve(async move |question| {
-        operator::answer(question, &questions, &rows).await
-    }));
+    let operator = tokio::spawn(
+        operator.serve(async move |question| operator::answer(question, &questions, &rows).await),
+    );
     let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone() });
     freestyle_api::serve(listener, router, shutdown).await;
     info!("shutting down; VMs run on");

@@ -119,8 +119,8 @@ pub(super) async fn make(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::parse;
     use super::super::Command;
+    use super::super::tests::parse;
 
     #[test]
     fn several_packages_follow_one_flag() {
