@@ -73,6 +73,92 @@ test("vm create --exec --delete is the command, and leaves nothing", async () =>
   assert.deepEqual(exec, { stdout: "once\n", stderr: "", statusCode: 0 });
 });
 
+test("snapshots from create to delete", async () => {
+  const vm = (await succeeds("vm", "create", "--vcpus", "1", "--memory", "1")).trim();
+  await succeeds("vm", "exec", vm, "echo memory > /dev/shm/kept");
+  const snapshot = (
+    await succeeds("vm", "snapshot", "create", vm, "--name", "with memory")
+  ).trim();
+  assert.match(snapshot, /^sc-[a-z0-9]{20}$/);
+  const sticky = await json("vm", "snapshot", "create", vm, "--sticky", "7");
+  assert.equal(sticky.sourceVmId, vm);
+
+  const rows = (await succeeds("vm", "snapshot", "list")).trimEnd().split("\n");
+  assert.match(rows[0], /^SNAPSHOT ID +NAME +SOURCE VM +STATE +CREATED$/);
+  assert.equal(rows.length, 3);
+  assert.match(rows[2], new RegExp(`^${snapshot} +with memory +${vm} +ready +\\d{4}-`));
+  const { snapshots } = await json("vm", "snapshot", "list");
+  assert.deepEqual(
+    snapshots.map(({ snapshotId }) => snapshotId),
+    [sticky.snapshotId, snapshot],
+  );
+  assert.deepEqual(snapshots[0].snapshotPersistence, { type: "sticky", priority: 7 });
+
+  assert.equal((await json("vm", "snapshot", "get", snapshot)).name, "with memory");
+  await succeeds("vm", "snapshot", "rename", snapshot, "--name", "other");
+  assert.match(await succeeds("vm", "snapshot", "get", snapshot), /^name +other$/m);
+
+  const booted = (await succeeds("vm", "snapshot", "boot", snapshot)).trim();
+  const created = (await json("vm", "create", "--snapshot", snapshot)).id;
+  for (const made of [booted, created]) {
+    assert.equal(await succeeds("vm", "exec", made, "cat /dev/shm/kept"), "memory\n");
+  }
+
+  await succeeds("vm", "snapshot", "delete", snapshot);
+  assert.match(await fails(["vm", "snapshot", "delete", snapshot]), /^error: .*was deleted/);
+  assert.match(await fails(["vm", "create", "--snapshot", snapshot]), /^error: .*was deleted/);
+  assert.match(await fails(["vm", "snapshot", "get", "sc-no"]), /^error: /);
+  await succeeds("vm", "snapshot", "delete", sticky.snapshotId);
+  for (const id of [vm, booted, created]) await succeeds("vm", "delete", id);
+  assert.deepEqual((await json("vm", "snapshot", "list")).snapshots, []);
+});
+
+test("fork, suspend, wake, stop, resize", async () => {
+  const vm = (await succeeds("vm", "create", "--vcpus", "1", "--memory", "1")).trim();
+  await succeeds("vm", "exec", vm, "echo memory > /dev/shm/kept");
+  const stateOf = async (id) => (await json("vm", "get", id)).state;
+
+  const children = (await succeeds("vm", "fork", vm, "--count", "2")).trim().split("\n");
+  assert.equal(children.length, 2);
+  const { forks } = await json("vm", "fork", vm);
+  children.push(...forks.map(({ id }) => id));
+  for (const child of children) {
+    assert.equal(await succeeds("vm", "exec", child, "cat /dev/shm/kept"), "memory\n");
+    await succeeds("vm", "delete", child);
+  }
+
+  assert.equal(await succeeds("vm", "suspend", vm), `suspended ${vm}\n`);
+  assert.equal(await stateOf(vm), "suspended");
+  await succeeds("vm", "start", vm, "--idle-timeout", "never");
+  assert.equal(await stateOf(vm), "running");
+  assert.equal((await json("vm", "suspend", vm)).id, vm);
+  assert.equal(await succeeds("vm", "exec", vm, "cat /dev/shm/kept"), "memory\n");
+
+  await succeeds("vm", "stop", vm);
+  assert.equal(await stateOf(vm), "stopped");
+  assert.match(await fails(["vm", "suspend", vm]), /^error: .*is not running/);
+  assert.match(await fails(["vm", "fork", vm]), /^error: .*is not running/);
+  await succeeds("vm", "resize", vm, "--memory", "2", "--disk", "25");
+  assert.match(await succeeds("vm", "list"), new RegExp(`^${vm} .* 1 +2 GB +25 GB `, "m"));
+  assert.match(await fails(["vm", "resize", vm, "--disk", "10"]), /^error: .*shrink/);
+  assert.deepEqual(await json("vm", "resize", vm, "--vcpus", "2"), { id: vm });
+  await succeeds("vm", "delete", vm);
+});
+
+test("admin storage says what takes space, and whose it is", async () => {
+  const { vm, vmId } = await sdk.vms.create({ vcpuCount: 1, memSizeGb: 1 });
+  const { snapshotId } = await vm.snapshot({ name: "to be seen" });
+  const admin = ["admin", "storage", "--data-dir", DATA_DIR];
+  const table = await succeeds(...admin);
+  const report = JSON.stringify(await json(...admin));
+  for (const id of [vmId, snapshotId]) {
+    assert.match(table, new RegExp(id));
+    assert.match(report, new RegExp(id));
+  }
+  await sdk.vms.snapshots.delete({ snapshotId });
+  await vm.delete();
+});
+
 test("a list of no VMs is empty", async () => {
   assert.equal(await succeeds("vm", "list"), "");
   assert.deepEqual((await json("vm", "list")).vms, []);
