@@ -185,6 +185,8 @@ async function migrate(qemu, file) {
   );
   qemu.send("migrate", { uri: `exec:cat > ${file}` });
   await over;
+  // QEMU still tidies up, and refuses to go on until it has done so.
+  while ((await qemu.command("query-status")).status !== "postmigrate") await pause(10);
   const migration = await qemu.command("query-migrate");
   if (migration.status !== "completed") throw new Error(JSON.stringify(migration));
   return migration;
