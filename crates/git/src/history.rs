@@ -1,4 +1,4 @@
-//! Walks through the commits of a repository: listing them, and how two of them relate.
+//! Walks through the commits of a repository, and listing them.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
@@ -17,9 +17,9 @@ const MOST_LISTED: usize = 500;
 pub(crate) struct CommitInfo {
     pub(crate) parents: Vec<ObjectId>,
     /// Of the committer, in seconds.
-    time: i64,
+    pub(crate) time: i64,
     /// Larger than those of all its ancestors, when there is a commit graph.
-    generation: Option<u32>,
+    pub(crate) generation: Option<u32>,
 }
 
 /// In which order commits are listed.
@@ -62,17 +62,6 @@ pub struct CommitList {
     /// The commit after the last one of the answer: `until` of the next call when the order is
     /// descending, `since` when it is ascending.
     pub next_commit: Option<ObjectId>,
-}
-
-/// How many commits each of two has that the other has not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Relation {
-    /// Commits of the second only.
-    pub(crate) ahead: usize,
-    /// Commits of the first only.
-    pub(crate) behind: usize,
-    /// The newest commit of both.
-    pub(crate) merge_base: Option<ObjectId>,
 }
 
 impl Repository {
@@ -203,59 +192,6 @@ impl Reader<'_> {
             left.extend(info.parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
         Ok(false)
-    }
-
-    /// How two commits relate. Both histories are walked at once, newest first, until only commits
-    /// of both are left; as in git, clocks that were far off can make the counts larger.
-    pub(crate) fn relation(&self, base: ObjectId, head: ObjectId) -> Result<Relation, GitError> {
-        const BASE: u8 = 1;
-        const HEAD: u8 = 2;
-        const BOTH: u8 = BASE | HEAD;
-        let mut seen: HashMap<ObjectId, (u8, CommitInfo)> = HashMap::new();
-        let mut left = BinaryHeap::new();
-        let mut merge_base = None;
-        // Entries of `left` whose commit was of one side only when they were made.
-        let mut open = 0;
-        let sides =
-            if base == head { vec![(base, BOTH)] } else { vec![(base, BASE), (head, HEAD)] };
-        for (id, side) in sides {
-            let info = self.commit_info(&id)?;
-            left.push((info.time, id, side != BOTH));
-            open += usize::from(side != BOTH);
-            seen.insert(id, (side, info));
-        }
-        if base == head {
-            merge_base = Some(base);
-        }
-        while open > 0 {
-            self.deadline.check()?;
-            let Some((_, id, was_open)) = left.pop() else { break };
-            open -= usize::from(was_open);
-            let Some((side, info)) = seen.get(&id) else { continue };
-            let (side, parents) = (*side, info.parents.clone());
-            if side == BOTH {
-                merge_base.get_or_insert(id);
-            }
-            for parent in parents {
-                let (time, now) = match seen.get_mut(&parent) {
-                    Some((of, _)) if *of | side == *of => continue,
-                    Some((of, info)) => {
-                        *of |= side;
-                        (info.time, *of)
-                    }
-                    None => {
-                        let info = self.commit_info(&parent)?;
-                        let time = info.time;
-                        seen.insert(parent, (side, info));
-                        (time, side)
-                    }
-                };
-                left.push((time, parent, now != BOTH));
-                open += usize::from(now != BOTH);
-            }
-        }
-        let count = |side| seen.values().filter(|(of, _)| *of == side).count();
-        Ok(Relation { ahead: count(HEAD), behind: count(BASE), merge_base })
     }
 }
 

@@ -37,6 +37,7 @@ mod limits;
 mod objects;
 mod process;
 mod refs;
+mod relation;
 mod repository;
 mod revision;
 mod search;
