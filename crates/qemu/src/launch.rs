@@ -147,7 +147,7 @@ fn command(qemu: &Qemu, launch: Launch<'_>) -> io::Result<Command> {
     args(&[
         "-object",
         &format!(
-            "memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{memory_fd},share=off",
+            "memory-backend-file,id=ram,size={}M,mem-path=/proc/self/fd/{memory_fd},share=off,reserve=off",
             shape.memory_mib
         ),
     ]);
