@@ -36,57 +36,106 @@ function sdk(server) {
 
 /** A VM that no crash may touch. */
 async function keeper(freestyle, name) {
-  const { vm, vmId } = await freestyle.vms.create({ name, ...SMALL });
-  const pid = await sh(vm, `echo ${name} > /dev/shm/kept; sleep 100000 & echo $!`);
+  const { vm, vmId } = await freestyle.vms.create({ name, ...SMALL, idleTimeoutSeconds: null });
+  const keep = `echo ${name} | tee /dev/shm/kept > /root/kept; sync; sleep 100000 & echo $!`;
+  const pid = await sh(vm, keep);
   const { vmInstanceId } = await vm.getInfo();
   return { vmId, vmInstanceId, name, pid: pid.trim() };
 }
 
 async function assertKept(freestyle, { vmId, vmInstanceId, name, pid }) {
   const vm = freestyle.vms.ref({ vmId });
-  assert.equal(await sh(vm, `cat /dev/shm/kept; kill -0 ${pid}`), `${name}\n`);
+  const look = `cat /dev/shm/kept /root/kept; kill -0 ${pid}`;
+  assert.equal(await sh(vm, look), `${name}\n${name}\n`);
   const info = await vm.getInfo();
   assert.deepEqual([info.state, info.vmInstanceId], ["running", vmInstanceId]);
 }
 
+/** What may be there after a load: a VM's id and the states it may be in, and snapshots. */
+class Known {
+  vms = new Map();
+  snapshots = new Set();
+
+  /** Does what takes a VM from one state to another: without an answer it is in either. */
+  async change(vmId, from, to, action) {
+    this.vms.set(vmId, [from, to]);
+    await action();
+    this.vms.set(vmId, [to]);
+  }
+}
+
 /**
- * Creates, uses and ends VMs until the server is gone. Answers for each VM that was created the
- * states it may be in now: what an unanswered call may or may not have done is both.
+ * Creates, uses and ends VMs until the server is gone, and copies the memory of one that is kept.
+ * What an unanswered call may or may not have done is both.
  */
-async function load(freestyle, chance) {
-  const known = new Map();
+async function load(freestyle, chance, { vmId: keptId }) {
+  const known = new Known();
+  const kept = freestyle.vms.ref({ vmId: keptId });
+  const fork = async (vm, count) => {
+    const { forks } = await vm.fork({ count });
+    for (const child of forks) known.vms.set(child.vmId, ["running"]);
+  };
+  const snapshot = async (vm) => {
+    const { snapshotId } = await vm.snapshot();
+    known.snapshots.add(snapshotId);
+    const { vmId } = await freestyle.vms.create({ snapshotId });
+    known.vms.set(vmId, ["running"]);
+  };
+  const sleep = async (vm, vmId) => {
+    await known.change(vmId, "running", "suspended", () => vm.suspend());
+    if (chance() < 0.5) return;
+    await known.change(vmId, "suspended", "running", () => sh(vm, "cat /dev/shm/id"));
+  };
+  const uses = [
+    (vm, vmId) => known.change(vmId, "running", "gone", () => vm.delete()),
+    (vm, vmId) => known.change(vmId, "running", "stopped", () => vm.kill()),
+    (vm, vmId) => known.change(vmId, "running", "stopped", () => vm.stop()),
+    () => undefined,
+    sleep,
+    sleep,
+    snapshot,
+    () => snapshot(kept),
+    (vm) => fork(vm, 2),
+    () => fork(kept, 2),
+    (vm) => vm.optimize(),
+    async (vm, vmId) => {
+      // It is stopped meanwhile.
+      await known.change(vmId, "running", "stopped", () => vm.resize({ storage: 21 }));
+      known.vms.set(vmId, ["running"]);
+    },
+  ];
   const work = async () => {
     for (;;) {
-      const { vm, vmId } = await freestyle.vms.create(chance() < 0.6 ? DEFAULT_SIZE : SMALL);
-      known.set(vmId, ["running"]);
+      const size = chance() < 0.6 ? DEFAULT_SIZE : SMALL;
+      const { vm, vmId } = await freestyle.vms.create({ ...size, idleTimeoutSeconds: null });
+      known.vms.set(vmId, ["running"]);
       await sh(vm, `echo ${vmId} > /dev/shm/id`);
-      const [end, state] = [
-        [() => vm.delete(), "gone"],
-        [() => vm.kill(), "stopped"],
-        [() => vm.stop(), "stopped"],
-        [() => undefined, "running"],
-      ][Math.floor(chance() * 4)];
-      known.set(vmId, ["running", state]);
-      await end();
-      known.set(vmId, [state]);
+      await uses[Math.floor(chance() * uses.length)](vm, vmId);
     }
   };
   // Each ends with the error of the call that got no answer.
-  await Promise.allSettled(Array.from({ length: WORKERS }, work));
+  const ends = await Promise.allSettled(Array.from({ length: WORKERS }, work));
+  for (const { reason } of ends) {
+    assert(!reason.body || reason.body.code === "INTERNAL_ERROR", reason.stack);
+  }
   return known;
 }
 
 /** Checks that the list, the VMs and the host say the same, and that it is what may be. */
-async function assertConsistent(server, known) {
+async function assertConsistent(server, known, snapshots = new Set()) {
   const freestyle = sdk(server);
-  const { vms } = await freestyle.vms.list();
+  // A guest that was booting when its server was killed may go on doing so.
+  const { vms } = await eventually("no VM is starting", async () => {
+    const list = await freestyle.vms.list();
+    return list.startingCount === 0 && list;
+  });
   const states = new Map(vms.map(({ id, state }) => [id, state]));
   for (const [vmId, allowed] of known) {
     const state = states.get(vmId) ?? "gone";
     assert(allowed.includes(state), `VM ${vmId} is ${state}, not ${allowed.join(" or ")}`);
   }
   for (const [vmId, state] of states) {
-    // One whose create was not answered is either gone or complete.
+    // One whose create or fork was not answered is either gone or complete.
     assert(known.has(vmId) || state === "running", `VM ${vmId} is ${state}`);
   }
 
@@ -103,6 +152,24 @@ async function assertConsistent(server, known) {
   assert.deepEqual([...host.processes(server.dataDir).keys()].sort(), instances.toSorted(), "QEMU");
   assert.deepEqual([...host.instances(server.dataDir)].sort(), instances.toSorted(), "on the host");
   assert.deepEqual(host.vmDirs(server.dataDir).sort(), [...states.keys()].sort(), "files of VMs");
+
+  const suspended = vms.filter(({ state }) => state === "suspended").map(({ id }) => id);
+  for (const vmId of suspended) {
+    const memory = await sh(freestyle.vms.ref({ vmId }), "hostname; cat /dev/shm/id");
+    assert.equal(memory, `${vmId}\n${vmId}\n`);
+  }
+  const { snapshots: listed } = await freestyle.vms.snapshots.list({ includeLost: true });
+  const settled = new Map(listed.map(({ snapshotId, state }) => [snapshotId, state]));
+  for (const snapshotId of snapshots) assert.equal(settled.get(snapshotId), "ready", snapshotId);
+  for (const [snapshotId, state] of settled) {
+    // One that was not answered may have been complete nevertheless.
+    assert(state === "ready" || state === "failed", `snapshot ${snapshotId} is ${state}`);
+    if (state === "failed") continue;
+    const { vm } = await freestyle.vms.create({ snapshotId });
+    const memory = await sh(vm, "hostname; cat /dev/shm/id /dev/shm/kept 2>/dev/null | wc -l");
+    assert.equal(memory, `${vm.vmId}\n1\n`);
+    await vm.delete();
+  }
 }
 
 test(`a server killed at any moment loses and leaks nothing (E2E_SEED=${SEED})`, async (t) => {
@@ -110,12 +177,14 @@ test(`a server killed at any moment loses and leaks nothing (E2E_SEED=${SEED})`,
   await withServer({ poolSize: 1 }, async (server) => {
     const keepers = await Promise.all(["one", "other"].map((name) => keeper(sdk(server), name)));
     for (let round = 1; round <= ROUNDS; round += 1) {
-      const loaded = load(sdk(server), chance);
+      const loaded = load(sdk(server), chance, keepers[0]);
       const after = Math.floor(300 + chance() * 4000);
       await delay(after);
       await server.kill();
-      const known = await loaded;
-      t.diagnostic(`round ${round}: killed after ${after} ms, ${known.size} VMs`);
+      const { vms: known, snapshots } = await loaded;
+      t.diagnostic(
+        `round ${round}: killed after ${after} ms, ${known.size} VMs, ${snapshots.size} snapshots`,
+      );
       if (chance() < 0.5) {
         // Its successor does not get far either.
         server.spawn({ poolSize: 0 });
@@ -129,10 +198,11 @@ test(`a server killed at any moment loses and leaks nothing (E2E_SEED=${SEED})`,
         await assertKept(sdk(server), kept);
         known.set(kept.vmId, ["running"]);
       }
-      await assertConsistent(server, known);
-      const { vms } = await sdk(server).vms.list();
-      const others = vms.map(({ id }) => id).filter((id) => !keepers.some((k) => k.vmId === id));
-      await Promise.all(others.map((vmId) => sdk(server).vms.delete({ vmId })));
+      await assertConsistent(server, known, snapshots);
+      await deleteAll(
+        sdk(server),
+        keepers.map(({ vmId }) => vmId),
+      );
       await server.stop();
       await server.launch({ poolSize: 1 });
     }

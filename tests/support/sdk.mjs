@@ -69,10 +69,11 @@ function codeOf(text) {
   }
 }
 
-/** Deletes every VM and every snapshot of the client's account. */
-export async function deleteAll(freestyle) {
+/** Deletes every snapshot of the client's account and every VM except those. */
+export async function deleteAll(freestyle, except = []) {
   const { vms } = await freestyle.vms.list();
-  await Promise.all(vms.map(({ id }) => freestyle.vms.delete({ vmId: id })));
+  const going = vms.map(({ id }) => id).filter((id) => !except.includes(id));
+  await Promise.all(going.map((vmId) => freestyle.vms.delete({ vmId })));
   const { snapshots } = await freestyle.vms.snapshots.list({
     includeCancelled: true,
     includeLost: true,
