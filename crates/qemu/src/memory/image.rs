@@ -19,6 +19,7 @@ pub(super) const NAME: &str = "freestyle-ram";
 pub struct SealedMemory {
     file: File,
     size_mib: u64,
+    content: u64,
 }
 
 impl SealedMemory {
@@ -40,17 +41,19 @@ impl SealedMemory {
         size_mib: u64,
         fill: impl FnOnce(&File) -> io::Result<()>,
     ) -> Result<Self, QemuError> {
-        let make = || -> io::Result<File> {
+        let make = || -> io::Result<(File, u64)> {
             let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
             let file = File::from(rustix::fs::memfd_create(NAME, flags)?);
             file.set_len(size_mib << 20)?;
             fill(&file)?;
             let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
             rustix::fs::fcntl_add_seals(&file, all)?;
-            Ok(file)
+            let content = file.metadata()?.blocks() * 512;
+            Ok((file, content))
         };
-        let file = make().map_err(QemuError::io("making an image of guest memory"))?;
-        Ok(Self { file, size_mib })
+        let made = make().map_err(QemuError::io("making an image of guest memory"))?;
+        let (file, content) = made;
+        Ok(Self { file, size_mib, content })
     }
 
     /// Size of the guest's RAM in MiB.
@@ -58,10 +61,10 @@ impl SealedMemory {
         self.size_mib
     }
 
-    /// Bytes of the host's RAM that it occupies.
-    pub fn allocated(&self) -> Result<u64, QemuError> {
-        let metadata = self.file.metadata().map_err(QemuError::io("measuring guest memory"))?;
-        Ok(metadata.blocks() * 512)
+    /// Bytes of it that are not zero: what a copy would take. While it is mapped it occupies more, as
+    /// the kernel also gives it a page for every hole that a guest writes to.
+    pub fn content(&self) -> u64 {
+        self.content
     }
 
     /// The descriptor QEMU inherits.

@@ -238,7 +238,7 @@ fn a_machine_that_writes_more_than_was_prepared_for_is_captured_as_well() {
     let mut bytes = vec![0; 40 << 20];
     composed.file().read_exact_at(&mut bytes, 7 * PAGE).unwrap();
     assert!(bytes.iter().all(|byte| *byte == 5));
-    assert_eq!(composed.allocated().unwrap(), 40 << 20);
+    assert_eq!(composed.content(), 40 << 20);
 }
 
 #[test]

@@ -278,7 +278,7 @@ impl Snapshots {
             Some(parent) => self.memory(parent).await?,
             None => zeroed(manifest.machine.memory_mib)?,
         };
-        if self.shall_compose(&id, delta.bytes(), parent.allocated().map_err(qemu_error)?) {
+        if self.shall_compose(&id, delta.bytes(), parent.content()) {
             let memory = self.memory(&id).await?;
             return Ok(Source { base: Some(id), memory, delta: None, devices });
         }
