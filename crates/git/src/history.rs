@@ -198,8 +198,8 @@ impl Reader<'_> {
 /// Commits from one back, newest first and each once, without those of hidden histories.
 pub(crate) struct Walk<'a> {
     reader: &'a Reader<'a>,
-    /// By time; of the same second what was met first comes first, so that parents come after their
-    /// children.
+    /// By time; of the same second what was met first comes first. As in git, a parent comes before
+    /// a child when another child leads to it and its date is not older.
     left: BinaryHeap<(i64, Reverse<usize>, ObjectId)>,
     parents: HashMap<ObjectId, Vec<ObjectId>>,
     seen: HashSet<ObjectId>,

@@ -7,6 +7,7 @@ mod commits;
 mod crashes;
 mod pushes;
 mod reads;
+mod relations;
 mod repositories;
 mod searches;
 mod transfers;
