@@ -74,11 +74,6 @@ impl<E: Engine> Shared<E> {
         setup: Option<Setup>,
         observer: Option<Observer>,
     ) -> Result<VmRecord, VmError> {
-        let new_build = |vm: VmId| async move {
-            let Some(setup) = setup else { return Ok(None) };
-            let log = BuildLog::begin(self, account, Some(vm), None, &setup, observer).await?;
-            Ok::<_, VmError>(Some(Plan { setup, log }))
-        };
         if origin.snapshot.is_none() {
             let (operation, image) = (Operation::Claim, self.engine.image());
             let scope = self.store.account_scope(account);
@@ -87,13 +82,34 @@ impl<E: Engine> Shared<E> {
             if let Some((record, row)) = claimed {
                 self.pool_changed.notify_one();
                 let begun = Begun { id: row.id, operation };
-                let plan = new_build(record.id.clone()).await?;
-                return self.carry_out(record, begun, plan).await;
+                let plan = self.plan(account, &record.id, setup.clone(), observer.clone()).await?;
+                match self.carry_out(record, begun, plan).await {
+                    Ok(record) => return Ok(record),
+                    Err(error @ (VmError::SetupFailed { .. } | VmError::Interrupted(_))) => {
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a VM of the pool did not work; making another");
+                    }
+                }
             }
         }
         let vm = VmId::random();
-        let plan = new_build(vm.clone()).await?;
+        let plan = self.plan(account, &vm, setup, observer).await?;
         self.make_anew(account, vm, origin, settings, plan).await
+    }
+
+    /// What is to be set up in a VM that is about to be made, with the record of it.
+    async fn plan(
+        &self,
+        account: &AccountId,
+        vm: &VmId,
+        setup: Option<Setup>,
+        observer: Option<Observer>,
+    ) -> Result<Option<Plan>, VmError> {
+        let Some(setup) = setup else { return Ok(None) };
+        let log = BuildLog::begin(self, account, Some(vm.clone()), None, &setup, observer).await?;
+        Ok(Some(Plan { setup, log }))
     }
 
     /// Makes a VM with this identifier, not one of the pool.

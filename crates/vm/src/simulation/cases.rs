@@ -166,3 +166,17 @@ async fn an_ephemeral_vm_survives_its_own_reboot_and_not_its_end() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
+
+#[tokio::test]
+async fn a_vm_that_died_in_the_pool_is_replaced_by_another() {
+    let (_dir, store, run, service) = one_server().await;
+    pool::provision(service.shared()).await.unwrap();
+    let ready = store.system().live_vms().await.unwrap().remove(0);
+    // Its task has not noticed yet.
+    run.world.lock().unwrap().processes.clear();
+
+    let vm = service.create(&run.account, CreateVm::default(), None).await.unwrap();
+
+    assert_ne!(vm.id, ready.id);
+    assert_eq!(vm.state, VmState::Running);
+}
