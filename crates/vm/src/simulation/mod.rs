@@ -173,6 +173,8 @@ impl Run {
 
     async fn delete_snapshot(&self, service: &Service<SimulatedHost>) {
         let Some(snapshot) = self.known_snapshot() else { return };
+        // From here on it may be gone, also if the server crashes before it answers.
+        self.told.lock().unwrap().snapshots.remove(&snapshot);
         let mut gone = service.delete_snapshot(&self.account, &snapshot).await.is_ok();
         // Another client may have been first, or a server that crashed before it answered.
         gone |= matches!(
@@ -181,9 +183,10 @@ impl Run {
         );
         let mut told = self.told.lock().unwrap();
         if gone {
-            told.snapshots_deleted.insert(snapshot.clone());
+            told.snapshots_deleted.insert(snapshot);
+        } else {
+            told.snapshots.insert(snapshot);
         }
-        told.snapshots.remove(&snapshot);
     }
 
     async fn fork(&self, service: &Service<SimulatedHost>, vm: &VmId) {
