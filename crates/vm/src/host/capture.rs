@@ -70,11 +70,7 @@ impl Inner {
         // The frozen layer is everybody's from now on.
         qmp.release_files().await.map_err(qemu_error)?;
 
-        let frozen = FrozenDisk {
-            boot: disk.manifest.boot,
-            mib: disk.manifest.disk_mib,
-            layers: disk.manifest.layers,
-        };
+        let frozen = FrozenDisk::from(disk.manifest);
         let (inner, vm, id) = (self.clone(), vm.clone(), id.clone());
         blocking(move || {
             // Its other name, as a layer, remains.
@@ -279,11 +275,7 @@ impl Inner {
         keep(&self.snapshots.devices_file(memory), &self.snapshots.devices_file(to))?;
         write_json(&self.files.manifest(&vm.id), &disk.manifest)?;
         remove_file(&self.files.disk(&vm.id, &disk.previous))?;
-        manifest.disk = Some(FrozenDisk {
-            boot: disk.manifest.boot,
-            mib: disk.manifest.disk_mib,
-            layers: disk.manifest.layers,
-        });
+        manifest.disk = Some(FrozenDisk::from(disk.manifest));
         write_json(&self.snapshots.manifest_file(to), &manifest)?;
         sync_dir(&self.files.snapshots())
     }

@@ -20,7 +20,7 @@ use freestyle_qemu::{Accelerator, Qemu};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use super::files::{Files, LayerName, failed, read_json, sync_dir};
+use super::files::{Files, LayerName, Manifest, failed, read_json, sync_dir};
 use super::{blocking, qemu_error};
 use crate::error::VmError;
 
@@ -113,6 +113,13 @@ pub(crate) struct FrozenDisk {
     pub(crate) mib: u64,
     /// From the top to the base.
     pub(crate) layers: Vec<LayerName>,
+}
+
+impl From<Manifest> for FrozenDisk {
+    /// The disk of a VM as it is, without what its own file holds.
+    fn from(vm: Manifest) -> Self {
+        Self { boot: vm.boot, mib: vm.disk_mib, layers: vm.layers }
+    }
 }
 
 impl SnapshotManifest {

@@ -152,9 +152,7 @@ fn needed(files: &Files, snapshots: &Snapshots, roots: Vec<String>) -> Result<Ne
             // It is being made, from a snapshot that is a root, or being removed.
             continue;
         }
-        let manifest = files.read_manifest(&vm)?;
-        let (boot, mib, layers) = (manifest.boot, manifest.disk_mib, manifest.layers);
-        needed.keep_disk(&FrozenDisk { boot, mib, layers });
+        needed.keep_disk(&files.read_manifest(&vm)?.into());
     }
     let mut to_visit = roots;
     for run in names(&files.runs())? {

@@ -98,25 +98,28 @@ impl<E: Engine> Service<E> {
         let Some(last) = spec.layers.len().checked_sub(1) else {
             return Err(VmError::BadRequest("the spec has no layer".to_owned()));
         };
-        let source = self.ensure_layers(account, &spec, last, &observer).await?;
-        let id =
-            self.ensure_layer(account, &spec, last, source, name, persistence, &observer).await?;
+        let mut keys = spec.keys(self.shared.engine.image());
+        let key = keys.swap_remove(last);
+        let source = self.ensure_layers(account, &spec, &keys, &observer).await?;
+        let id = self
+            .ensure_layer(account, &spec, last, key, source, name, persistence, &observer)
+            .await?;
         self.snapshot_info(account, &id).await
     }
 
-    /// The snapshot of the first `count` layers, or what they stand on if there are none.
+    /// The snapshot of the first layers, of which these are the keys, or what they stand on if there
+    /// are none.
     pub(super) async fn ensure_layers(
         &self,
         account: &AccountId,
         spec: &Spec,
-        count: usize,
+        keys: &[String],
         observer: &Option<Observer>,
     ) -> Result<Source, VmError> {
         let mut source = spec.source.clone();
         let mut first = 0;
         // The last that is there saves making those below it.
-        let keys = spec.keys(self.shared.engine.image());
-        let usable = spec.layers[..count].iter().take_while(|layer| !layer.skip_cache).count();
+        let usable = spec.layers[..keys.len()].iter().take_while(|layer| !layer.skip_cache).count();
         for index in (0..usable).rev() {
             if let Some(found) = self.shared.built(account, &keys[index]).await? {
                 source = Source::Snapshot(found.id);
@@ -124,10 +127,19 @@ impl<E: Engine> Service<E> {
                 break;
             }
         }
-        for index in first..count {
+        for (index, key) in keys.iter().enumerate().skip(first) {
             let persistence = LAYER_PERSISTENCE;
             let id = self
-                .ensure_layer(account, spec, index, source, None, persistence, observer)
+                .ensure_layer(
+                    account,
+                    spec,
+                    index,
+                    key.clone(),
+                    source,
+                    None,
+                    persistence,
+                    observer,
+                )
                 .await?;
             source = Source::Snapshot(id);
         }
@@ -143,12 +155,12 @@ impl<E: Engine> Service<E> {
         account: &AccountId,
         spec: &Spec,
         index: usize,
+        key: String,
         source: Source,
         name: Option<String>,
         persistence: SnapshotPersistence,
         observer: &Option<Observer>,
     ) -> Result<SnapshotId, VmError> {
-        let key = spec.keys(self.shared.engine.image()).swap_remove(index);
         let layer = spec.layers[index].clone();
         // Two calls that want the same wait for one build.
         let lock = self.shared.build_lock(account, &key);

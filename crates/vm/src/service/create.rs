@@ -37,8 +37,13 @@ impl<E: Engine> Service<E> {
             activity_threshold_bytes: request.activity_threshold_bytes,
             recreate: request.recreate,
         };
-        let below = request.spec.layers.len().saturating_sub(1);
-        let source = self.ensure_layers(account, &request.spec, below, &observer).await?;
+        // Hashing what a layer holds is for those that become snapshots.
+        let mut keys = match request.spec.layers.len() {
+            0 | 1 => Vec::new(),
+            _ => request.spec.keys(self.shared.engine.image()),
+        };
+        keys.pop();
+        let source = self.ensure_layers(account, &request.spec, &keys, &observer).await?;
         let origin = self.origin(account, source, request.spec.sizes).await?;
         let setup = request.spec.layers.into_iter().last().map(|layer| layer.setup);
         let setup = setup.filter(|setup| !setup.phases().is_empty());
