@@ -339,9 +339,11 @@ mod tests {
     #[test]
     fn a_released_block_is_nobodys() {
         let host = Host::new();
-        let block = host.claim("first").unwrap();
-        let number = block.block();
-        block.release().unwrap();
+        let first = host.claim("first").unwrap();
+        let number = first.block();
+        first.release().unwrap();
+        // Until its server has ended, the block stays locked.
+        drop(first);
         let next = host.claim("second").unwrap();
         assert_eq!((next.block(), next.taken_over()), (number, false));
     }
