@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
-import { API_URL, client, DATA_DIR, fileAccount } from "../support/sdk.mjs";
+import { API_URL, client, DATA_DIR, failsWith, fileAccount, session } from "../support/sdk.mjs";
 import { freestyle as run } from "../support/server.mjs";
 
 const { freestyle: sdk, id: accountId, key } = await fileAccount("own cli");
@@ -145,6 +145,54 @@ test("fork, suspend, wake, stop, resize", async () => {
   await succeeds("vm", "delete", vm);
 });
 
+test("identities from create to delete", async () => {
+  const vm = (await succeeds("vm", "create", "--vcpus", "1", "--memory", "1")).trim();
+  const id = (await succeeds("identity", "create")).trim();
+  assert.match(id, /^idn-[a-z0-9]{20}$/);
+  const { id: second } = await json("identity", "create");
+  assert.match(await succeeds("identity", "list"), new RegExp(`^ID\n${id}\n${second}\n$`));
+  assert.equal((await json("identity", "list", "--limit", "1", "--offset", "1")).total, 2);
+
+  await succeeds("identity", "grant", id, "--vm", vm, "--user", "nobody");
+  const token = (await succeeds("identity", "token", "create", id)).trim();
+  const { vm: granted } = await session(token).vms.get({ vmId: vm });
+  const asNobody = await granted.user({ username: "nobody" }).exec("whoami");
+  assert.equal(asNobody.stdout, "nobody\n");
+  await assert.rejects(granted.exec("whoami"), failsWith("ACCESS_DENIED"));
+  assert.match(await succeeds("identity", "grants", id), new RegExp(`^vm +${vm} +nobody$`, "m"));
+
+  const any = await json("identity", "grant", id, "--vm", vm);
+  assert.equal(any.allowedUsers, null);
+  assert.equal((await granted.exec("whoami")).stdout, "root\n");
+  const { vms, repositories } = await json("identity", "grants", id);
+  assert.deepEqual([vms, repositories], [[any], []]);
+  const repo = "00000000-0000-4000-8000-000000000000";
+  const noRepo = await fails(["identity", "grant", id, "--repo", repo, "--read"]);
+  assert.match(noRepo, /^error: .*there is no repository/);
+  assert.match(await fails(["identity", "grant", id, "--repo", repo]), /^hint: --read or --write/m);
+
+  const { tokens } = await json("identity", "token", "list", id);
+  assert.equal(await succeeds("identity", "token", "list", id), `ID\n${tokens[0].id}\n`);
+  assert.equal(
+    await succeeds("identity", "token", "revoke", id, tokens[0].id),
+    `revoked ${tokens[0].id}\n`,
+  );
+  await assert.rejects(granted.exec("whoami"), failsWith("UNAUTHORIZED_ERROR"));
+  assert.deepEqual((await json("identity", "token", "list", id)).tokens, []);
+  const made = await json("identity", "token", "create", id);
+  assert.equal((await session(made.token).whoami()).identityId, id);
+
+  assert.equal(await succeeds("identity", "revoke", id, "--vm", vm), `revoked ${vm}\n`);
+  const again = await fails(["identity", "revoke", id, "--vm", vm]);
+  assert.match(again, /^hint: `freestyle identity grants`/m);
+  assert.deepEqual(await json("identity", "delete", id), { id });
+  const gone = await fails(["identity", "delete", id]);
+  assert.match(gone, /^error: .*there is no identity .*\nhint: `freestyle identity list`/);
+  await succeeds("identity", "delete", second);
+  assert.equal(await succeeds("identity", "list"), "");
+  await succeeds("vm", "delete", vm);
+});
+
 test("admin storage says what takes space, and whose it is", async () => {
   const { vm, vmId } = await sdk.vms.create({ vcpuCount: 1, memSizeGb: 1 });
   const { snapshotId } = await vm.snapshot({ name: "to be seen" });
@@ -260,7 +308,7 @@ test("accounts and keys are managed beside the running server", async () => {
 
 test("help names every command", async () => {
   const help = await succeeds("--help");
-  for (const command of ["serve", "vm", "whoami", "doctor", "image", "admin"]) {
+  for (const command of ["serve", "vm", "identity", "whoami", "doctor", "image", "admin"]) {
     assert.match(help, new RegExp(`^  ${command} +\\S`, "m"));
   }
   assert.match(await succeeds("--version"), /^freestyle \d+\.\d+\.\d+\n$/);

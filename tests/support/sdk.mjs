@@ -44,6 +44,11 @@ export function client(apiKey, baseUrl = API_URL) {
   return new Freestyle({ apiKey, baseUrl, fetch: fetchWithoutRepeats });
 }
 
+/** The same for an end user, who has an access token and no key. */
+export function session(accessToken, baseUrl = API_URL) {
+  return new Freestyle({ accessToken, baseUrl, fetch: fetchWithoutRepeats });
+}
+
 /**
  * The SDK repeats a create for ever unless the answer has an error code that it knows. A server
  * whose answer has none has a bug: here it fails the test instead of hanging it.

@@ -20,11 +20,12 @@ use axum::extract::{FromRef, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use freestyle_access::Access;
 use freestyle_client::wire::{
     BACKGROUND_AFTER_HEADER, BACKGROUND_REQUEST_HEADER, BackgroundRequest, ErrorBody, LogLine,
     LogsResponse,
 };
-use freestyle_store::{AccountId, Store, VmId};
+use freestyle_store::{AccountId, VmId};
 use freestyle_vm::Observer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -246,7 +247,7 @@ fn now_ms() -> i64 {
 pub(crate) fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
-    Store: FromRef<S>,
+    Access: FromRef<S>,
     Background: FromRef<S>,
 {
     OpenApiRouter::new().routes(routes!(result))
@@ -256,7 +257,7 @@ where
 pub(crate) fn log_routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    Store: FromRef<S>,
+    Access: FromRef<S>,
     Background: FromRef<S>,
 {
     Router::new().route("/observability/v1/logs", get(logs))

@@ -4,7 +4,9 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use freestyle_client::wire::ErrorBody;
+use freestyle_access::Denied;
+use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
+use freestyle_store::StoreError;
 use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, VmError};
 use serde_json::{Map, Value, json};
@@ -33,6 +35,7 @@ macro_rules! codes {
 
 codes! {
     UnauthorizedError           401 "UNAUTHORIZED_ERROR"
+    Forbidden                   403 "FORBIDDEN"
     NotFound                    404 "NOT_FOUND"
     BadRequest                  400 "BAD_REQUEST"
     InternalError               500 "INTERNAL_ERROR"
@@ -109,6 +112,16 @@ codes! {
     ExecTimedOut                408 "EXEC_TIMED_OUT"
     FilesBadRequest             400 "FILES_BAD_REQUEST"
     FileNotFound                404 "FILE_NOT_FOUND"
+    AccessDenied                403 "ACCESS_DENIED"
+    VmAccessDenied              403 "VM_ACCESS_DENIED"
+    IdentityNotFound            404 "IDENTITY_NOT_FOUND"
+    VmPermissionNotFound        404 "VM_PERMISSION_NOT_FOUND"
+    PermissionNotFound          404 "PERMISSION_NOT_FOUND"
+    PermissionAlreadyExists     409 "PERMISSION_ALREADY_EXISTS"
+    GitRepositoryNotFound       404 "GIT_REPOSITORY_NOT_FOUND"
+    RepositoryNotFound          404 "REPOSITORY_NOT_FOUND"
+    RepositoryAccessDenied      403 "REPOSITORY_ACCESS_DENIED"
+    LimitExceeded               403 "LIMIT_EXCEEDED"
 }
 
 /// A failure as it goes to the client.
@@ -263,6 +276,42 @@ impl ApiError {
             }
             VmError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
             VmError::Internal(cause) => Self::internal(Code::InternalError, &cause),
+        }
+    }
+
+    /// Why a caller may not.
+    pub(crate) fn from_denied(denied: Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::NoSuchVm(vm) => Self::new(Code::VmNotFound, message).with("vmId", vm.as_str()),
+            Denied::NoSuchRepository(repository) => {
+                Self::new(Code::RepositoryNotFound, message).with("repoId", repository)
+            }
+            Denied::UserNotAllowed { vm, .. } => {
+                let message = format!("{message} (the header {LINUX_USER_HEADER})");
+                Self::new(Code::AccessDenied, message).with("vmId", vm.as_str())
+            }
+            Denied::ReadOnly(_) => Self::new(Code::RepositoryAccessDenied, message),
+            Denied::NotForIdentities => Self::new(Code::Forbidden, message),
+            Denied::Store(cause) => Self::from_store(cause),
+        }
+    }
+
+    /// What the store reports of identities and grants, in the words of the identity family.
+    pub(crate) fn from_store(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::NoSuchIdentity(_) => Self::new(Code::IdentityNotFound, message),
+            StoreError::NoSuchToken(_) => Self::new(Code::NotFound, message),
+            StoreError::NoSuchVm(vm) => {
+                Self::new(Code::VmNotFound, message).with("vmId", vm.as_str())
+            }
+            StoreError::NoSuchRepository(_) => Self::new(Code::GitRepositoryNotFound, message),
+            StoreError::GrantExists => Self::new(Code::PermissionAlreadyExists, message),
+            StoreError::LimitReached { limit } => {
+                Self::new(Code::LimitExceeded, message).with("limit", limit).with("current", limit)
+            }
+            cause => Self::internal(Code::DatabaseError, &cause),
         }
     }
 

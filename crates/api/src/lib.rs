@@ -1,19 +1,19 @@
 //! The HTTP API: decode, authorise, call one service function, encode.
 //!
 //! Owns: routes, the table of error codes (`error`), limits on requests, the OpenAPI document, and
-//! how connections are served. Does not own: any decision about a VM (`freestyle-vm`), anything that
-//! is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for
+//! how connections are served. Does not own: any decision about a VM (`freestyle-vm`) or about who
+//! may do what (`freestyle-access`), anything that is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for
 //! both sides).
 //!
-//! One module per documented family: `auth`, `vms`. Endpoints of the contract that this version does
+//! One module per documented family: `auth`, `identities`, `vms`. Endpoints of the contract that this version does
 //! not have answer a typed error from one table, `not_available`.
 //!
 //! # Invariants
 //!
 //! * Every response is JSON and carries the trace id header; every failure has a documented code,
 //!   because the SDK repeats a create for ever when it meets another one (protocol section 3).
-//! * Nothing of a request's body is read before its credential was checked: handlers take
-//!   `authenticate::Account` first.
+//! * Nothing of a request's body is read before its credential was checked, and its right to the
+//!   thing of its path: handlers take an extractor of `authenticate` first.
 //! * Nothing is read without a limit on its size and its time.
 //! * A call that may be slow starts its response early: see `long_call`. A client that does not want
 //!   to wait at all asks for its result later: see `background`.
@@ -26,6 +26,7 @@ mod background;
 mod body;
 mod builds;
 mod error;
+mod identities;
 mod long_call;
 mod not_available;
 mod openapi;
@@ -44,6 +45,7 @@ use axum::extract::FromRef;
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
+use freestyle_access::Access;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
 use utoipa_axum::router::OpenApiRouter;
@@ -60,8 +62,10 @@ pub use server::serve;
 pub struct ApiState {
     /// Creates VMs and acts on them.
     pub vms: VmService,
-    /// Knows accounts and API keys.
+    /// Knows builds and identities.
     pub store: Store,
+    /// Knows who may do what.
+    pub access: Access,
 }
 
 /// What handlers share.
@@ -69,6 +73,7 @@ pub struct ApiState {
 struct App {
     vms: VmService,
     store: Store,
+    access: Access,
     bodies: Arc<Bodies>,
     background: Background,
 }
@@ -76,6 +81,18 @@ struct App {
 impl FromRef<App> for Store {
     fn from_ref(app: &App) -> Self {
         app.store.clone()
+    }
+}
+
+impl FromRef<App> for Access {
+    fn from_ref(app: &App) -> Self {
+        app.access.clone()
+    }
+}
+
+impl FromRef<App> for Arc<Bodies> {
+    fn from_ref(app: &App) -> Self {
+        app.bodies.clone()
     }
 }
 
@@ -87,9 +104,9 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, store } = state;
-    let app =
-        App { vms, store, bodies: Arc::new(Bodies::new()), background: Background::default() };
+    let ApiState { vms, store, access } = state;
+    let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
+    let app = App { vms, store, access, bodies, background };
     framed(all_routes()).with_state(app)
 }
 
@@ -107,6 +124,7 @@ fn documented_routes() -> OpenApiRouter<App> {
         .merge(auth::routes())
         .merge(background::routes())
         .merge(builds::routes())
+        .merge(identities::routes())
         .merge(vms::routes())
 }
 

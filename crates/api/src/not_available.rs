@@ -4,7 +4,7 @@
 use axum::Router;
 use axum::extract::FromRef;
 use axum::routing::any;
-use freestyle_store::Store;
+use freestyle_access::Access;
 
 use crate::authenticate::Account;
 use crate::error::{ApiError, Code};
@@ -26,7 +26,7 @@ const TABLE: &[(&str, &str)] = &[
 pub(crate) fn routes<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
-    Store: FromRef<S>,
+    Access: FromRef<S>,
 {
     let mut router = Router::new();
     for &(path, feature) in TABLE {

@@ -17,6 +17,7 @@ use crate::documented_routes;
     security(("ApiKeyBearer" = [])),
     tags(
         (name = "auth", description = "Who a credential belongs to"),
+        (name = "identity", description = "End users of an account, their tokens and what they may use"),
         (name = "vms", description = "Creating virtual machines and working in them"),
     ),
 )]

@@ -3,7 +3,7 @@
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use freestyle_store::{ParseIdError, SnapshotId, VmId};
+use freestyle_store::{IdentityId, ParseIdError, SnapshotId, TokenId, VmId};
 use percent_encoding::percent_decode_str;
 
 use crate::error::{ApiError, Code, excerpt};
@@ -37,6 +37,67 @@ impl<S: Sync> FromRequestParts<S> for SnapshotPath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
         parse_snapshot_id(segment).map(Self)
+    }
+}
+
+/// `{identity}` of `/identity/v1/identities/{identity}/...`. What is not the id of an identity is
+/// unknown.
+#[derive(Debug)]
+pub(crate) struct IdentityPath(pub(crate) IdentityId);
+
+impl<S: Sync> FromRequestParts<S> for IdentityPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
+        segment.parse().map(Self).map_err(|_| {
+            let message = format!("there is no identity {}", excerpt(segment));
+            ApiError::new(Code::IdentityNotFound, message)
+        })
+    }
+}
+
+/// `{token}` of `/identity/v1/identities/{identity}/tokens/{token}`. What is not the id of a token is
+/// unknown; a token itself may be among it, and is not repeated.
+#[derive(Debug)]
+pub(crate) struct TokenPath(pub(crate) TokenId);
+
+impl<S: Sync> FromRequestParts<S> for TokenPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(6).unwrap_or_default();
+        segment.parse().map(Self).map_err(|error: ParseIdError| {
+            let message = format!("the identity has no such token: {error}");
+            ApiError::new(Code::NotFound, message)
+        })
+    }
+}
+
+/// `{vm_id}` of `/identity/v1/identities/{identity}/permissions/vm/{vm_id}`.
+#[derive(Debug)]
+pub(crate) struct GrantedVmPath(pub(crate) VmId);
+
+impl<S: Sync> FromRequestParts<S> for GrantedVmPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(7).unwrap_or_default();
+        parse_vm_id(segment).map(Self)
+    }
+}
+
+/// `{repo}` of `/identity/v1/identities/{identity}/permissions/git/{repo}`, as it was sent, up to a
+/// length that no id of a repository has; none needs an escape either.
+#[derive(Debug)]
+pub(crate) struct GrantedRepositoryPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for GrantedRepositoryPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(7).unwrap_or_default();
+        Ok(Self(excerpt(segment)))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The API over real connections, as far as it needs no VM: with the store as it is, and the routes
-//! that work without the VM service.
+//! that work without the VM service. Who may call what is in [`matrix`], with all of them.
+
+mod matrix;
 
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use axum::extract::{FromRef, Request, State};
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Json, Router};
+use freestyle_access::Access;
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
 use freestyle_client::{Client, ClientError};
 use freestyle_store::{AccountId, BuildEnd, BuildId, BuildPhase, BuildPhaseId, NewBuild, Store};
@@ -27,6 +30,7 @@ use crate::{all_routes, auth, builds, framed, not_available, serve};
 #[derive(Clone)]
 struct TestState {
     store: Store,
+    access: Access,
     bodies: std::sync::Arc<Bodies>,
     background: Background,
 }
@@ -34,6 +38,12 @@ struct TestState {
 impl FromRef<TestState> for Store {
     fn from_ref(state: &TestState) -> Self {
         state.store.clone()
+    }
+}
+
+impl FromRef<TestState> for Access {
+    fn from_ref(state: &TestState) -> Self {
+        state.access.clone()
     }
 }
 
@@ -105,6 +115,7 @@ impl Server {
             .route("/test/slow", post(slow));
         let state = TestState {
             store: store.clone(),
+            access: Access::new(store.clone()),
             bodies: Bodies::new().into(),
             background: Background::default(),
         };
@@ -189,14 +200,35 @@ async fn a_key_that_is_unknown_or_revoked_opens_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_tells_whose_it_is_until_it_is_revoked() {
+    let server = Server::start().await;
+    let scope = server.store.account_scope(&server.account);
+    let identity = scope.create_identity().await.unwrap().id;
+    let (token, secret) = scope.create_token(&identity).await.unwrap();
+    let request = format!(
+        "GET /auth/v1/whoami HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\
+         X-Freestyle-Identity-Access-Token: {}\r\n\r\n",
+        secret.expose(),
+    );
+    let (status, _, who) = server.exchange(request.as_bytes()).await;
+    let expected = json!({"accountId": server.account.as_str(), "identityId": identity.as_str()});
+    assert_eq!((status, who), (200, expected));
+
+    scope.revoke_token(&identity, &token.id).await.unwrap();
+    let (status, _, body) = server.exchange(request.as_bytes()).await;
+    assert_eq!((status, &body["code"]), (401, &json!("UNAUTHORIZED_ERROR")));
+}
+
+#[tokio::test]
 async fn a_refusal_says_which_route_and_why() {
     let server = Server::start().await;
     let request = "GET /auth/v1/whoami HTTP/1.1\r\nHost: t\r\nConnection: close\r\n";
     for (headers, reason) in [
         ("", "no Authorization"),
+        ("X-Freestyle-Identity-Access-Token: a\r\nAuthorization: Bearer b\r\n", "both"),
         ("Authorization: Basic eDp5\r\n", "not Bearer"),
         ("Authorization: Bearer a\r\nAuthorization: Bearer b\r\n", "more than one"),
-        ("X-Freestyle-Identity-Access-Token: t\r\n", "not available"),
+        ("X-Freestyle-Identity-Access-Token: t\r\n", "access token is unknown"),
     ] {
         let (status, head, body) =
             server.exchange(format!("{request}{headers}\r\n").as_bytes()).await;

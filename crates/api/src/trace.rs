@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use freestyle_client::wire::TRACE_ID_HEADER;
 use futures_util::FutureExt;
+use tracing::field::Empty;
 use tracing::{Instrument, info, info_span};
 
 use crate::long_call::panicked;
@@ -16,7 +17,8 @@ use crate::long_call::panicked;
 pub(crate) async fn trace(request: Request, next: Next) -> Response {
     let trace_id = new_trace_id();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
-    let span = info_span!("request", %trace_id, method = %request.method(), route);
+    // The caller is told once its credential was checked.
+    let span = info_span!("request", %trace_id, method = %request.method(), route, caller = Empty);
     let handled = async {
         let started = Instant::now();
         let handled = AssertUnwindSafe(next.run(request)).catch_unwind().await;

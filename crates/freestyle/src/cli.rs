@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, doctor, image, serve, vm, whoami};
+use crate::commands::{admin, doctor, identity, image, serve, vm, whoami};
 
 const AFTER_HELP: &str = "\
 Environment (also read from .env in the working directory; what is set already wins):
@@ -32,6 +32,9 @@ pub(crate) enum Command {
     /// Create VMs and work in them
     #[command(subcommand)]
     Vm(vm::Command),
+    /// Let end users use some of your VMs and repositories, with tokens of their own
+    #[command(subcommand)]
+    Identity(identity::Command),
     /// Show whose API key is in use
     Whoami(whoami::Args),
     /// Check what this host has and lacks for `freestyle serve`

@@ -82,6 +82,12 @@ fn api_hint(failure: &ApiFailure) -> Option<&'static str> {
         "VM_NOT_FOUND" | "FORK_VM_NOT_FOUND" => {
             Some("`freestyle vm list` shows the VMs of your account")
         }
+        "IDENTITY_NOT_FOUND" => {
+            Some("`freestyle identity list` shows the identities of your account")
+        }
+        "VM_PERMISSION_NOT_FOUND" | "PERMISSION_NOT_FOUND" => {
+            Some("`freestyle identity grants` shows what an identity may use")
+        }
         "VM_NOT_RUNNING" => Some("`freestyle vm start` boots a VM"),
         "SNAPSHOT_NOT_FOUND"
         | "SOURCE_SNAPSHOT_DELETED"

@@ -90,8 +90,8 @@ async fn keys_are_made_listed_and_revoked() {
     let key = admin(&["key", "create", "--name", "ci"]);
     let secret = key["secret"].as_str().unwrap();
     let store = Store::open(&folder.path().join("metadata.sqlite3")).await.unwrap();
-    let account = store.system().authenticate_api_key(secret).await.unwrap().unwrap();
-    assert_eq!(key["accountId"], account.as_str());
+    let found = store.system().authenticate_api_key(secret).await.unwrap().unwrap();
+    assert_eq!(key["accountId"], found.account_id.as_str());
 
     let listed = admin(&["key", "list"]);
     assert_eq!((&listed[0]["id"], &listed[0]["name"]), (&key["id"], &Value::from("ci")));

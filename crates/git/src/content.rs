@@ -5,7 +5,7 @@ use gix_object::Kind;
 use gix_object::bstr::ByteSlice;
 
 use crate::objects::{Blob, EntryKind, RawEntry, Reader, Tag, TreeEntry};
-use crate::refs::Swap;
+use crate::refs::{HEADS, Swap, TAGS};
 use crate::revision::full_id;
 use crate::{BranchName, GitError, Repository};
 
@@ -72,6 +72,16 @@ pub struct Branch {
     pub sha: ObjectId,
 }
 
+/// A branch or tag by its full name, as `refs/heads/main`, with what it points to, which may be a
+/// tag object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefTip {
+    /// Bytes that are not UTF-8 are replaced.
+    pub name: String,
+    /// Where it is.
+    pub target: ObjectId,
+}
+
 impl Repository {
     /// A file or directory at a revision. The empty path is the root.
     pub async fn contents(
@@ -94,6 +104,17 @@ impl Repository {
     pub async fn tree(&self, hash: &str) -> Result<Vec<TreeEntry>, GitError> {
         let id = object_id(hash)?;
         self.read(move |reader| reader.tree_entries(id)).await
+    }
+
+    /// All branches and tags as they are now, ordered by name.
+    pub async fn refs(&self) -> Result<Vec<RefTip>, GitError> {
+        self.read(|reader| {
+            let (heads, tags) = (reader.refs.branches()?, reader.refs.tags()?);
+            let heads = heads.into_iter().map(|r| (format!("{HEADS}{}", r.name), r.target));
+            let tags = tags.into_iter().map(|r| (format!("{TAGS}{}", r.name), r.target));
+            Ok(heads.chain(tags).map(|(name, target)| RefTip { name, target }).collect())
+        })
+        .await
     }
 
     /// All branches, ordered by name.

@@ -47,7 +47,7 @@ mod write;
 
 pub use archive::ArchiveFormat;
 pub use compare::{CompareStatus, ComparedFile, Comparison, FileStatus};
-pub use content::{Branch, Contents, Directory, DirectoryEntry};
+pub use content::{Branch, Contents, Directory, DirectoryEntry, RefTip};
 pub use error::{GitError, SearchKind};
 pub use gix_hash::ObjectId;
 pub use history::{CommitList, ListCommits, Order};

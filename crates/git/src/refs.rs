@@ -15,8 +15,8 @@ use gix_ref::{FullName, FullNameRef, Target};
 use crate::GitError;
 use crate::disk::sync_directory;
 
-const HEADS: &str = "refs/heads/";
-const TAGS: &str = "refs/tags/";
+pub(crate) const HEADS: &str = "refs/heads/";
+pub(crate) const TAGS: &str = "refs/tags/";
 /// What a file name may be long; git would fail on longer ones only when it writes them.
 const LONGEST_PART: usize = 250;
 const LONGEST_NAME: usize = 1024;

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ids::{BuildId, OperationId, SnapshotId, VmId};
+use crate::ids::{BuildId, IdentityId, OperationId, SnapshotId, TokenId, VmId};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,27 @@ pub enum StoreError {
     /// The build never existed.
     #[error("there is no build {0}")]
     NoSuchBuild(BuildId),
+    /// The identity never existed or was deleted.
+    #[error("there is no identity {0}")]
+    NoSuchIdentity(IdentityId),
+    /// The token never existed, was revoked, or is another identity's.
+    #[error("the identity has no token {0}")]
+    NoSuchToken(TokenId),
+    /// The repository never existed or was deleted.
+    #[error("there is no repository {0}")]
+    NoSuchRepository(String),
+    /// The identity may not use this, so that there is nothing to change or revoke.
+    #[error("the identity has no such grant")]
+    NoSuchGrant,
+    /// The identity may use this already.
+    #[error("the identity has such a grant already; change that one, or revoke it first")]
+    GrantExists,
+    /// There are as many as there may be.
+    #[error("there are {limit} already, and no more than that are kept")]
+    LimitReached {
+        /// How many there may be.
+        limit: u64,
+    },
     /// The operation is finished.
     #[error("there is no unfinished operation {0}")]
     NoSuchOperation(OperationId),

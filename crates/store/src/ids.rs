@@ -132,6 +132,24 @@ id_type!(
     "an API key id is key- and 20 characters of a-z and 0-9"
 );
 id_type!(
+    /// An end user of an account (protocol section 12).
+    IdentityId,
+    "idn-",
+    "an identity id is idn- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// An identity's token by its public name; the token itself is a secret.
+    TokenId,
+    "tok-",
+    "a token id is tok- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// An identity's right to use a VM.
+    VmGrantId,
+    "vmg-",
+    "the id of a VM grant is vmg- and 20 characters of a-z and 0-9"
+);
+id_type!(
     /// A long operation on a VM, as reported to a caller who has to wait for it.
     OperationId,
     "op-",

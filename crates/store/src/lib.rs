@@ -1,8 +1,9 @@
 //! Metadata of the platform: entities, migrations and every query, on SQLite.
 //!
-//! Owns: identifiers, what is remembered about accounts, API keys, VMs, snapshots, builds and
-//! operations, and the one place where a query is scoped to an account. Does not own: what runs or
-//! lies on the host (`vm`, `network`), any wire format (`api`), or what an operation does (`vm`).
+//! Owns: identifiers, what is remembered about accounts, API keys, identities and their grants, VMs,
+//! snapshots, builds, operations and repositories, and the one place where a query is scoped to an
+//! account. Does not own: what runs or lies on the host (`vm`, `network`, `git`), any wire format
+//! (`api`), what an operation does (`vm`), or what a grant is good for (`access`).
 //!
 //! # Tenancy
 //!
@@ -29,32 +30,46 @@ mod accounts;
 mod api_keys;
 mod builds;
 mod error;
+mod git_grants;
+mod identities;
+mod identity_tokens;
 mod ids;
 mod instances;
 mod migrations;
 mod operations;
+mod repositories;
+mod rights;
 mod rows;
+mod secret;
 mod snapshot_record;
 mod snapshots;
 mod store;
+mod vm_grants;
 mod vm_record;
 mod vms;
 
 pub use accounts::Account;
-pub use api_keys::{ApiKey, ApiKeySecret};
+pub use api_keys::ApiKey;
 pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
 pub use error::StoreError;
+pub use git_grants::{GitGrant, MAX_GIT_GRANTS, RepositoryLevel};
+pub use identities::{Identity, MAX_IDENTITIES};
+pub use identity_tokens::{IdentityToken, MAX_TOKENS};
 pub use ids::{
-    AccountId, ApiKeyId, BuildId, BuildPhaseId, InstanceId, OperationId, ParseIdError, SnapshotId,
-    VmId,
+    AccountId, ApiKeyId, BuildId, BuildPhaseId, IdentityId, InstanceId, OperationId, ParseIdError,
+    SnapshotId, TokenId, VmGrantId, VmId,
 };
 pub use instances::SLOTS;
 pub use operations::Operation;
+pub use repositories::{RepositoryPage, RepositoryRecord, RepositoryState};
+pub use rows::Page;
+pub use secret::Secret;
 pub use snapshot_record::{
     NewSnapshot, SnapshotPersistence, SnapshotPurpose, SnapshotRecord, SnapshotState,
 };
 pub use snapshots::SnapshotEnd;
 pub use store::{AccountScope, Store, SystemScope};
+pub use vm_grants::{MAX_VM_GRANTS, VmGrant};
 pub use vm_record::{
     DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,
 };

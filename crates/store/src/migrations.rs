@@ -15,8 +15,11 @@ struct Migration {
 }
 
 /// In order: the first leads to version 1.
-const MIGRATIONS: &[Migration] =
-    &[Migration { name: "initial", sql: include_str!("../migrations/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
+    Migration { name: "identities", sql: include_str!("../migrations/0002_identities.sql") },
+    Migration { name: "repositories", sql: include_str!("../migrations/0003_repositories.sql") },
+];
 
 /// Applies what is missing, all of it or nothing.
 pub(crate) async fn run(database: &SqlitePool) -> Result<(), StoreError> {
@@ -106,7 +109,12 @@ mod tests {
         assert_eq!(build.phases[0].snapshot_id.as_ref(), Some(&kept[1].id));
         let key = "fs_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
         let whose = store.system().authenticate_api_key(key).await.unwrap();
-        assert_eq!(whose.as_ref(), Some(&accounts[0].id));
+        let key = whose.unwrap();
+        assert_eq!(key.account_id, accounts[0].id);
+        // What came later works on what was there before.
+        let identity = scope.create_identity().await.unwrap().id;
+        let running = "aaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+        scope.grant_vm(&identity, &running, None, &key.id).await.unwrap();
     }
 
     #[tokio::test]

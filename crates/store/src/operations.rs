@@ -79,6 +79,7 @@ impl SystemScope<'_> {
         id: &OperationId,
         settled: Settled<'_>,
     ) -> Result<VmRecord, StoreError> {
+        let _ending = (settled == Settled::Deleted).then(|| self.store.ending_rights());
         let mut tx = self.store.begin().await?;
         let finished: Option<Operation> =
             sqlx::query_as("DELETE FROM operations WHERE id = $1 RETURNING *")

@@ -8,6 +8,15 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::error::StoreError;
 
+/// Some of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// In the order of the list.
+    pub items: Vec<T>,
+    /// How many there are on all pages.
+    pub total: u64,
+}
+
 /// A text column whose value has a stricter type.
 pub(crate) fn parsed<T>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
 where

@@ -14,6 +14,7 @@ use sqlx::{ConnectOptions, Sqlite, Transaction};
 use crate::error::StoreError;
 use crate::ids::AccountId;
 use crate::migrations;
+use crate::rights::Rights;
 
 /// Readers do not wait for the writer in WAL mode; each is one thread.
 const READERS: u32 = 4;
@@ -28,6 +29,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    pub(crate) watcher: SqlitePool,
+    pub(crate) rights: Rights,
 }
 
 impl Store {
@@ -53,13 +56,16 @@ impl Store {
             .synchronous(SqliteSynchronous::Full);
         let writer = pool(1).connect_with(write).await?;
         migrations::run(&writer).await?;
-        let readers = pool(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, readers })
+        let read = options.read_only(true);
+        let readers = pool(READERS).connect_with(read.clone()).await?;
+        let watcher = pool(1).connect_lazy_with(read);
+        Ok(Self { writer, readers, watcher, rights: Rights::new() })
     }
 
     /// Waits for running queries and closes the database. Needed for nothing but tidiness: a store
     /// that is dropped or killed has lost no write that was answered.
     pub async fn close(&self) {
+        self.watcher.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }

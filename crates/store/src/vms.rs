@@ -9,6 +9,7 @@ use crate::operations::{self, Operation};
 use crate::rows::{integer, json, optional_integer};
 use crate::snapshots;
 use crate::store::{AccountScope, SystemScope, now};
+use crate::vm_grants;
 use crate::vm_record::{NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
 
 /// How an operation leaves its VM. One that was suspended and is left in another phase, or on
@@ -32,7 +33,8 @@ pub enum Settled<'a> {
         /// stays as it is.
         snapshot: &'a SnapshotId,
     },
-    /// In phase [`VmPhase::Deleted`]; its instance, if it has one, ends. The row remains.
+    /// In phase [`VmPhase::Deleted`]; its instance, if it has one, ends. The row remains, and nobody
+    /// has a grant on it any more.
     Deleted,
 }
 
@@ -220,6 +222,9 @@ pub(crate) async fn settle(
         Settled::Running | Settled::Ready | Settled::Stopped { .. } | Settled::Deleted => None,
     };
     change_memory(database, vm, stands_on).await?;
+    if settled == Settled::Deleted {
+        vm_grants::end_all(database, vm).await?;
+    }
     let update = |sql, phase: VmPhase| sqlx::query_as(sql).bind(vm.as_str()).bind(phase.as_str());
     let ended = |phase, last_exit| {
         update(ENDED, phase).bind(last_exit).bind(stands_on.map(SnapshotId::as_str))

@@ -4,6 +4,7 @@
 use axum::Json;
 use axum::extract::{FromRef, FromRequestParts, State};
 use axum::http::request::Parts;
+use freestyle_access::Access;
 use freestyle_client::wire::{self, ErrorBody, ListBuildPhasesResponse};
 use freestyle_store::{BuildId, BuildPhase, BuildRecord, BuildState, Store};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,6 +18,7 @@ use crate::timestamp::rfc3339;
 pub(crate) fn routes<S>() -> OpenApiRouter<S>
 where
     S: Clone + Send + Sync + 'static,
+    Access: FromRef<S>,
     Store: FromRef<S>,
 {
     OpenApiRouter::new().routes(routes!(get)).routes(routes!(phases)).routes(routes!(of_vm))
@@ -57,7 +59,7 @@ async fn get(
     BuildPath(id): BuildPath,
     State(store): State<Store>,
 ) -> Result<Json<wire::BuildRecord>, ApiError> {
-    let build = store.account_scope(&account).build(&id).await.map_err(database)?;
+    let build = store.account_scope(&account).build(&id).await.map_err(ApiError::from_store)?;
     build.map(|build| Json(encode(build))).ok_or_else(|| not_found(id.as_str()))
 }
 
@@ -79,7 +81,7 @@ async fn phases(
     BuildPath(id): BuildPath,
     State(store): State<Store>,
 ) -> Result<Json<ListBuildPhasesResponse>, ApiError> {
-    let build = store.account_scope(&account).build(&id).await.map_err(database)?;
+    let build = store.account_scope(&account).build(&id).await.map_err(ApiError::from_store)?;
     let build = build.ok_or_else(|| not_found(id.as_str()))?;
     let phases = build.phases.into_iter().map(|phase| encode_phase(&build.id, phase));
     Ok(Json(ListBuildPhasesResponse { phases: phases.collect() }))
@@ -103,15 +105,12 @@ async fn of_vm(
     VmPath(vm): VmPath,
     State(store): State<Store>,
 ) -> Result<Json<wire::BuildRecord>, ApiError> {
-    let build = store.account_scope(&account).build_of_vm(&vm).await.map_err(database)?;
+    let build =
+        store.account_scope(&account).build_of_vm(&vm).await.map_err(ApiError::from_store)?;
     build.map(|build| Json(encode(build))).ok_or_else(|| {
         ApiError::new(Code::BuildNotFoundForVm, format!("no build made a VM {vm}"))
             .with("vmId", vm.as_str())
     })
-}
-
-fn database(error: freestyle_store::StoreError) -> ApiError {
-    ApiError::internal(Code::DatabaseError, &error)
 }
 
 fn encode(build: BuildRecord) -> wire::BuildRecord {

@@ -7,13 +7,11 @@ use axum::response::Response;
 use freestyle_client::wire::{ErrorBody, ExecRequest, ExecResponse};
 use freestyle_vm::{Exec, ExecOutput, LinuxUser};
 
-use super::linux_user;
 use crate::App;
-use crate::authenticate::Account;
+use crate::authenticate::VmActor;
 use crate::body::Limits;
 use crate::error::{ApiError, Code};
 use crate::long_call;
-use crate::path::VmPath;
 
 const BAD: Code = Code::BadRequest;
 /// A day.
@@ -27,7 +25,8 @@ const MAX_COMMAND_BYTES: usize = 128 * 1024 - 1;
 ///
 /// A call that takes longer than 100 seconds answers status 200 and sends white space until the
 /// body is there; a failure is then the error body with status 200, and that of a command that ran
-/// over its time has `statusCode` 124. If the client goes away, the command is killed.
+/// over its time has `statusCode` 124. If the client goes away, the command is killed;
+/// so it is when the right to run it ends, be it a key, a token or a grant that is revoked.
 #[utoipa::path(
     post,
     path = "/v1/vms/{vm_id}/exec-await",
@@ -45,16 +44,15 @@ const MAX_COMMAND_BYTES: usize = 128 * 1024 - 1;
     )
 )]
 pub(super) async fn exec(
-    Account(account): Account,
-    VmPath(vm): VmPath,
+    actor: VmActor,
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let user = linux_user(request.headers(), BAD)?;
     let body = app.bodies.receive(request, Limits::JSON, BAD).await?;
-    let exec = decode(body.json(BAD)?, user)?;
+    let exec = decode(body.json(BAD)?, actor.user.clone())?;
     Ok(long_call::answer(async move {
-        let output = app.vms.exec(&account, &vm, exec).await;
+        let output = app.vms.exec(&actor.account, &actor.vm, exec);
+        let output = actor.while_allowed(output).await?;
         output.map(encode).map_err(|error| ApiError::from_vm(error, BAD))
     })
     .await)

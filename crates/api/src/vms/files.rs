@@ -1,7 +1,6 @@
 //! Reading and writing files in a guest.
 
 use axum::extract::{Request, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,13 +10,12 @@ use freestyle_client::wire::{
 };
 use freestyle_vm::FileOrDir;
 
-use super::linux_user;
 use crate::App;
-use crate::authenticate::Account;
+use crate::authenticate::VmActor;
 use crate::body::{Limits, MAX_FILE_BYTES};
 use crate::error::{ApiError, Code};
 use crate::long_call;
-use crate::path::{FilePath, VmPath};
+use crate::path::FilePath;
 
 const BAD: Code = Code::FilesBadRequest;
 
@@ -43,18 +41,16 @@ const BAD: Code = Code::FilesBadRequest;
     )
 )]
 pub(super) async fn read(
-    Account(account): Account,
-    VmPath(vm): VmPath,
+    actor: VmActor,
     FilePath(path): FilePath,
     State(app): State<App>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let user = linux_user(&headers, BAD)?;
-    Ok(long_call::answer(async move {
-        let read = app.vms.read_path(&account, &vm, user, &path).await;
+) -> Response {
+    long_call::answer(async move {
+        let read = app.vms.read_path(&actor.account, &actor.vm, actor.user.clone(), &path);
+        let read = actor.while_allowed(read).await?;
         read.map(encode).map_err(|error| ApiError::from_vm(error, BAD))
     })
-    .await)
+    .await
 }
 
 /// Replaces the content of a file, making it and its folders where they are missing. A suspended VM
@@ -81,18 +77,18 @@ pub(super) async fn read(
     )
 )]
 pub(super) async fn write(
-    Account(account): Account,
-    VmPath(vm): VmPath,
+    actor: VmActor,
     FilePath(path): FilePath,
     State(app): State<App>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let user = linux_user(request.headers(), BAD)?;
     let body = app.bodies.receive(request, Limits::UPLOAD, BAD).await?;
     let (request, permit) = body.json_with_permit(BAD)?;
     let content = decode(request)?;
     Ok(long_call::answer(async move {
-        let written = app.vms.write_file(&account, &vm, user, &path, content).await;
+        let (account, vm, user) = (&actor.account, &actor.vm, actor.user.clone());
+        let written = app.vms.write_file(account, vm, user, &path, content);
+        let written = actor.while_allowed(written).await?;
         drop(permit);
         written.map(|()| Empty {}).map_err(|error| ApiError::from_vm(error, BAD))
     })

@@ -10,9 +10,8 @@ use freestyle_vm::{ListVms, VmInfo, VmList, VmState};
 
 use super::{decode_state, encode_persistence, encode_state};
 use crate::App;
-use crate::authenticate::Account;
+use crate::authenticate::{Account, VmViewer};
 use crate::error::{ApiError, Code};
-use crate::path::VmPath;
 use crate::timestamp::rfc3339;
 
 const MAX_SEARCH_CHARS: usize = 255;
@@ -55,8 +54,7 @@ pub(super) async fn list(
     )
 )]
 pub(super) async fn get(
-    Account(account): Account,
-    VmPath(vm): VmPath,
+    VmViewer { account, vm }: VmViewer,
     State(app): State<App>,
 ) -> Result<Json<GetVmResponse>, ApiError> {
     let vm = app.vms.get(&account, &vm).await;

@@ -13,11 +13,10 @@ mod snapshots;
 mod spec;
 
 use axum::Router;
-use axum::http::HeaderMap;
 use axum::routing::get;
-use freestyle_client::wire::{self, LINUX_USER_HEADER};
+use freestyle_client::wire;
 use freestyle_store::{DeleteEvent, Persistence};
-use freestyle_vm::{LinuxUser, VmState};
+use freestyle_vm::VmState;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -50,13 +49,6 @@ pub(crate) fn courtesy_routes() -> Router<App> {
         .route("/v1/vms/{vm_id}/files/", methods())
         .route("/v1/vms/{vm_id}/files//{*filepath}", methods())
         .route("/v1/vms/{vm_id}/files/{filepath}/{*rest}", methods())
-}
-
-/// The Linux user a request acts as; `bad` is the code for a malformed one.
-fn linux_user(headers: &HeaderMap, bad: Code) -> Result<Option<LinuxUser>, ApiError> {
-    let Some(header) = headers.get(LINUX_USER_HEADER) else { return Ok(None) };
-    let name = String::from_utf8_lossy(header.as_bytes());
-    LinuxUser::parse(&name).map(Some).map_err(|error| ApiError::from_vm(error, bad))
 }
 
 /// A label for people; `bad` is the code for one that is none.
@@ -236,17 +228,5 @@ mod tests {
             assert_eq!(encode_state(decode_state(state)), state);
             assert_eq!(state.as_str(), word);
         }
-    }
-
-    #[test]
-    fn a_user_name_that_is_none_is_refused_in_the_words_of_the_family() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(linux_user(&headers, Code::BadRequest), Ok(None));
-        headers.insert(LINUX_USER_HEADER, "alice".parse().unwrap());
-        let user = linux_user(&headers, Code::BadRequest).unwrap().unwrap();
-        assert_eq!(user.as_str(), "alice");
-        headers.insert(LINUX_USER_HEADER, "--help".parse().unwrap());
-        let error = linux_user(&headers, Code::FilesBadRequest).unwrap_err();
-        assert_eq!(error.code(), Code::FilesBadRequest);
     }
 }

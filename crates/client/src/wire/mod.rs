@@ -9,6 +9,7 @@ mod build;
 mod create;
 mod exec;
 mod files;
+mod identity;
 mod snapshot;
 mod spec;
 mod vm;
@@ -30,6 +31,12 @@ pub use exec::{ExecRequest, ExecResponse};
 pub use files::{
     DirectoryResponse, FileEncoding, FileEntry, FileKind, FileResponse, ReadFileOrDirResponse,
     WriteFileRequest,
+};
+pub use identity::{
+    CreateTokenResponse, GitAccessLevel, GitPermission, GitPermissionRequest, GrantedRepository,
+    Identity, ListGitPermissionsResponse, ListIdentitiesQuery, ListIdentitiesResponse,
+    ListPermissionsQuery, ListTokensResponse, ListVmPermissionsResponse, TokenListItem, Visibility,
+    VmPermission, VmPermissionRequest,
 };
 pub use snapshot::{
     DeleteSnapshotResponse, ListSnapshotsQuery, ListSnapshotsResponse, RenameSnapshotRequest,

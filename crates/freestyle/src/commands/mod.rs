@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod doctor;
+pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod serve;
 pub(crate) mod vm;
@@ -28,6 +29,10 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
         Command::Vm(command) => {
             let client = client(environment)?;
             client_runtime()?.block_on(vm::run(command, &client))
+        }
+        Command::Identity(command) => {
+            let client = client(environment)?;
+            client_runtime()?.block_on(identity::run(command, &client)).map(|()| ExitCode::SUCCESS)
         }
         Command::Whoami(args) => {
             let client = client(environment)?;

@@ -11,6 +11,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use freestyle_access::Access;
 use freestyle_api::ApiState;
 use freestyle_image::Progress;
 use freestyle_store::Store;
@@ -80,7 +81,8 @@ async fn serve(config: Config) -> Result<(), CliError> {
     let operator = tokio::spawn(
         operator.serve(async move |question| operator::answer(question, &questions, &rows).await),
     );
-    let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone() });
+    let access = Access::new(store.clone());
+    let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone(), access });
     freestyle_api::serve(listener, router, shutdown).await;
     info!("shutting down; VMs run on");
     operator.abort();

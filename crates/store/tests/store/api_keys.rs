@@ -11,13 +11,16 @@ async fn a_key_opens_its_account_until_it_is_revoked() {
     let (other_key, other_secret) = scope.create_api_key("laptop").await.unwrap();
 
     let whose = system.authenticate_api_key(secret.expose()).await.unwrap();
-    assert_eq!(whose, Some(account.id.clone()));
+    assert_eq!(whose.as_ref(), Some(&key));
+    assert_eq!(key.account_id, account.id);
+    assert!(system.is_api_key_valid(&key.id).await.unwrap());
 
     assert!(scope.revoke_api_key(&key.id).await.unwrap());
     assert!(!scope.revoke_api_key(&key.id).await.unwrap(), "it was revoked already");
     assert_eq!(system.authenticate_api_key(secret.expose()).await.unwrap(), None);
+    assert!(!system.is_api_key_valid(&key.id).await.unwrap());
     let whose = system.authenticate_api_key(other_secret.expose()).await.unwrap();
-    assert_eq!(whose, Some(account.id.clone()));
+    assert_eq!(whose.as_ref(), Some(&other_key));
 
     let listed = scope.list_api_keys().await.unwrap();
     let revoked = listed.iter().find(|listed| listed.id == key.id).unwrap();

@@ -63,7 +63,7 @@ async fn a_foreign_api_key_can_be_neither_seen_nor_revoked() {
     assert!(!foreign.revoke_api_key(&ApiKeyId::random()).await.unwrap());
 
     let whose = test.store.system().authenticate_api_key(secret.expose()).await.unwrap();
-    assert_eq!(whose, Some(owner.id));
+    assert_eq!(whose.unwrap().account_id, owner.id);
 }
 
 #[tokio::test]

@@ -65,8 +65,7 @@ impl VmService {
     pub async fn open(config: Config, store: Store) -> Result<Self, VmError> {
         let (pool_size, disk_budget) = (config.pool_size, config.disk_budget);
         let warm_up = DEFAULT_SIZING;
-        let host = blocking(move || Host::open(config)).await?;
-        let service = Self::recover(host, store, Patience::default()).await?;
+        let service = Self::take_over(config, store).await?;
         let shared = service.shared().clone();
         // Whatever keeps the host from running a guest at all should be said at the start.
         let template = shared.engine.inner.templates.get(warm_up).await?;
@@ -86,6 +85,13 @@ impl VmService {
             }
         });
         Ok(service)
+    }
+
+    /// The first part of [`VmService::open`]: checks the host and takes over what an earlier server
+    /// left running. Nothing is begun, and no base image is needed until a VM is made.
+    pub async fn take_over(config: Config, store: Store) -> Result<Self, VmError> {
+        let host = blocking(move || Host::open(config)).await?;
+        Self::recover(host, store, Patience::default()).await
     }
 
     /// Ends the service in order. VMs that run go on and are taken over by the next

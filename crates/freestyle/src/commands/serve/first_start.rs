@@ -50,8 +50,8 @@ pub(super) async fn admin_key(data_dir: &Path, store: &Store) -> Result<AdminKey
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(AdminKey::Unknown),
         Err(error) => return Err(cannot("read", &file, &error)),
     };
-    let account = store.system().authenticate_api_key(&secret).await?;
-    Ok(if account.is_some() { AdminKey::Kept { secret, file } } else { AdminKey::Unknown })
+    let key = store.system().authenticate_api_key(&secret).await?;
+    Ok(if key.is_some() { AdminKey::Kept { secret, file } } else { AdminKey::Unknown })
 }
 
 fn cannot(what: &str, file: &Path, error: &io::Error) -> CliError {

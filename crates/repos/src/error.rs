@@ -1,0 +1,38 @@
+//! Everything that can go wrong with the repositories of accounts, as callers need to tell it
+//! apart.
+
+use freestyle_git::{GitError, RepositoryId};
+use freestyle_store::StoreError;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReposError {
+    /// It never existed, was deleted, or is someone else's.
+    #[error("there is no repository {0}")]
+    NotFound(RepositoryId),
+    /// The account has as many repositories as it may have.
+    #[error("the account has {limit} repositories, which is as many as it may have")]
+    TooMany {
+        /// Repositories.
+        limit: u64,
+    },
+    /// What the repository itself says.
+    #[error(transparent)]
+    Git(GitError),
+    /// What the store says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server failed; no fault of the caller.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<GitError> for ReposError {
+    /// Files that are not there mean the same as a record that is not there: deleted meanwhile.
+    fn from(error: GitError) -> Self {
+        match error {
+            GitError::RepositoryNotFound(id) => Self::NotFound(id),
+            other => Self::Git(other),
+        }
+    }
+}
