@@ -15,11 +15,12 @@ const TEST_LIMIT_MS = 600_000;
 const FILES_AT_A_TIME = 2;
 
 const named = process.argv.slice(2).map((file) => resolve(file));
-const all = ["sdk/*.test.mjs", "cli/*.test.mjs", "*.test.mjs"].flatMap((pattern) =>
+const all = ["sdk/*.test.mjs", "git/*.test.mjs", "cli/*.test.mjs", "*.test.mjs"].flatMap((pattern) =>
   globSync(pattern, { cwd: import.meta.dirname }).map((file) => join(import.meta.dirname, file)),
 );
 
-const server = await Server.start();
+// Servers of tests that are told of pushes, or imported from, are on the loopback.
+const server = await Server.start({ env: { FREESTYLE_ALLOW_TARGET: "127.0.0.0/8" } });
 const tests = spawn(
   process.execPath,
   [
@@ -35,6 +36,7 @@ const tests = spawn(
       ...process.env,
       FREESTYLE_API_URL: server.url,
       FREESTYLE_API_KEY: server.apiKey,
+      E2E_GIT_URL: server.gitUrl,
       E2E_DATA_DIR: server.dataDir,
     },
   },

@@ -12,6 +12,8 @@ export { Errors };
 /** Where the server of this run keeps its data. */
 export const DATA_DIR = process.env.E2E_DATA_DIR;
 export const API_URL = process.env.FREESTYLE_API_URL;
+/** Where native git finds repositories. */
+export const GIT_URL = process.env.E2E_GIT_URL;
 
 /** The smallest size whose guest is of use: what is written and restored is small, too. */
 export const SMALL = { vcpuCount: 1, memSizeGb: 1 };

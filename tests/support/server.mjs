@@ -59,16 +59,17 @@ export class Server {
     } catch (error) {
       throw new Error(`the server did not get ready: ${error.message}\n${this.logTail()}`);
     }
-    const { apiUrl, apiKey } = JSON.parse(readFileSync(this.readyFile, "utf8"));
-    Object.assign(this, { url: apiUrl, apiKey });
+    const { apiUrl, gitUrl, apiKey } = JSON.parse(readFileSync(this.readyFile, "utf8"));
+    Object.assign(this, { url: apiUrl, gitUrl, apiKey });
   }
 
   /** Starts the process and waits for nothing. */
   spawn({ poolSize = 2, env } = {}) {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
-    const args = ["serve", "--data-dir", this.dataDir, "--api-listen", "127.0.0.1:0"];
-    args.push("--ready-file", this.readyFile, "--pool-size", `${poolSize}`);
+    const args = ["serve", "--data-dir", this.dataDir, "--ready-file", this.readyFile];
+    args.push("--api-listen", "127.0.0.1:0", "--git-listen", "127.0.0.1:0");
+    args.push("--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, {
       cwd: this.dir,

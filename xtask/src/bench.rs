@@ -15,6 +15,16 @@ pub(crate) fn fork() -> Result<(), String> {
     with_platform("tests/bench/fork.mjs")
 }
 
+/// Commits, reads and searches of repositories: against git on the same disk.
+pub(crate) fn git() -> Result<(), String> {
+    with_platform("tests/bench/git.mjs")
+}
+
+/// Clone, fetch and push with native git: against nginx and git's own `http-backend` in the same run.
+pub(crate) fn git_transfers() -> Result<(), String> {
+    with_platform("tests/bench/git-transfers.mjs")
+}
+
 fn with_platform(script: &str) -> Result<(), String> {
     packages::install_platform()?;
     packages::install_peers()?;

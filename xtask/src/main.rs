@@ -18,6 +18,9 @@ cargo xtask up [--once]   install what is missing, build, start the platform and
 cargo xtask test          format, lints, unit, service and end-to-end tests
 cargo xtask bench vm      measure VMs against plain QEMU on this machine
 cargo xtask bench fork    the same for forks, snapshots, suspend and wake
+cargo xtask bench git     measure the Git API against git on the same disk
+cargo xtask bench git-transfers
+                          measure clone, fetch and push against nginx and git's http-backend
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -33,6 +36,8 @@ fn main() -> ExitCode {
         ["test"] => test::all(),
         ["bench", "vm"] => bench::vm(),
         ["bench", "fork"] => bench::fork(),
+        ["bench", "git"] => bench::git(),
+        ["bench", "git-transfers"] => bench::git_transfers(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(if matches!(words.as_slice(), ["help" | "--help"]) {

@@ -8,6 +8,7 @@ type Needed = (&'static str, &'static str);
 /// What the platform runs.
 const PLATFORM: &[Needed] = &[
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("git", "git"),
     ("mmdebstrap", "mmdebstrap"),
     ("mkfs.ext4", "e2fsprogs"),
     ("nft", "nftables"),
@@ -18,7 +19,8 @@ const PLATFORM: &[Needed] = &[
 const CLIENTS: &[Needed] = &[("npm", "npm")];
 
 /// What benchmarks compare it with.
-const PEERS: &[Needed] = &[("qemu-img", "qemu-utils")];
+const PEERS: &[Needed] =
+    &[("qemu-img", "qemu-utils"), ("nginx", "nginx-light"), ("fcgiwrap", "fcgiwrap")];
 
 /// Makes sure the platform can run here.
 pub(crate) fn install_platform() -> Result<(), String> {

@@ -207,13 +207,14 @@ impl Access {
         Ok(level.map(|level| (level, caller.account().clone())))
     }
 
-    /// Whether the credential that the caller presented is still in force.
-    pub(crate) async fn is_in_force(&self, caller: &Caller) -> Result<bool, StoreError> {
+    /// Asks whether the credential that the caller presented has been revoked since.
+    pub(crate) async fn still_in_force(&self, caller: &Caller) -> Result<(), Denied> {
         let system = self.store.system();
-        match caller {
-            Caller::Account { key, .. } => system.is_api_key_valid(key).await,
-            Caller::Identity { token, .. } => system.is_token_valid(token).await,
-        }
+        let is_valid = match caller {
+            Caller::Account { key, .. } => system.is_api_key_valid(key).await?,
+            Caller::Identity { token, .. } => system.is_token_valid(token).await?,
+        };
+        if is_valid { Ok(()) } else { Err(Denied::NotInForce) }
     }
 
     /// Watches over a right, for a connection or call that lasts.

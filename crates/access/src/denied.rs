@@ -29,6 +29,9 @@ pub enum Denied {
          API key"
     )]
     NotForIdentities,
+    /// The caller's credential was revoked while it was relied on.
+    #[error("the API key or access token was revoked while this went on")]
+    NotInForce,
     /// It could not be found out.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -40,52 +40,49 @@ impl Lease {
     /// or so when by another (`freestyle admin key revoke`). Also when it cannot be found out. May be
     /// asked any number of times, and given up at any time.
     pub async fn revoked(&self) {
-        let mut changes = self.access.store.rights();
-        // Asked before the first change too: the right may have ended since it was found.
-        while self.is_held().await {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+        self.ended().await;
     }
 
-    /// Does some work for as long as the right lasts; `None` if that ended first, and the work with
-    /// it.
-    pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    /// Does some work for as long as the right lasts. When that ends first, the work ends with it,
+    /// and the answer is what its next request would be told.
+    pub async fn while_held<T>(&self, work: impl Future<Output = T>) -> Result<T, Denied> {
         tokio::select! {
             biased;
-            done = work => Some(done),
-            () = self.revoked() => None,
+            done = work => Ok(done),
+            why = self.ended() => Err(why),
         }
     }
 
-    /// Whether the right is there now.
-    async fn is_held(&self) -> bool {
-        match self.ask_again().await {
-            Ok(held) => held,
-            Err(Denied::Store(error)) => {
-                tracing::error!(%error, "cannot find out about a right, which ends it");
-                false
+    /// Waits until the right has ended, and says why.
+    async fn ended(&self) -> Denied {
+        let mut changes = self.access.store.rights();
+        loop {
+            // Asked before the first change too: the right may have ended since it was found.
+            if let Err(why) = self.ask_again().await {
+                if let Denied::Store(error) = &why {
+                    tracing::error!(%error, "cannot find out about a right, which ends it");
+                }
+                return why;
             }
-            Err(_) => false,
+            let changed = changes.changed().await;
+            changed.expect("the store tells of changes as long as it is there");
         }
     }
 
-    async fn ask_again(&self) -> Result<bool, Denied> {
+    async fn ask_again(&self) -> Result<(), Denied> {
         let access = &self.access;
-        let caller = match &self.right {
+        match &self.right {
             Right::Vm(VmAccess { caller, vm, purpose }) => {
+                access.still_in_force(caller).await?;
                 access.vm_for(caller, vm, purpose.clone()).await?;
-                Some(caller)
             }
             Right::Repository(RepositoryAccess { caller, owner: _, repository, level }) => {
+                if let Some(caller) = caller {
+                    access.still_in_force(caller).await?;
+                }
                 access.repository(caller.as_ref(), repository, *level).await?;
-                caller.as_ref()
             }
-        };
-        match caller {
-            Some(caller) => Ok(access.is_in_force(caller).await?),
-            None => Ok(true),
         }
+        Ok(())
     }
 }

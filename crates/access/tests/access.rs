@@ -9,6 +9,7 @@ use freestyle_store::{
     VmSettings,
 };
 use tempfile::TempDir;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// More than any lease may take to end, on a machine that is busy.
@@ -444,7 +445,40 @@ async fn a_right_that_ended_before_its_lease_was_asked_has_ended() {
     for _ in 0..2 {
         ends(&lease).await;
     }
-    assert_eq!(timeout(LIMIT, lease.while_held(std::future::pending::<()>())).await, Ok(None));
+}
+
+#[tokio::test]
+async fn work_that_is_given_up_is_told_what_its_next_request_would_be() {
+    let test = Test::new().await;
+    let vm = test.vm().await;
+    let scope = test.store.account_scope(&test.account);
+    let granted = async || {
+        let whose = test.someone().await;
+        test.grant(&whose, &vm, None).await;
+        let lease = test.lease(&whose.caller, &vm, None).await;
+        (whose, lease)
+    };
+    let working = |lease: Lease| {
+        tokio::spawn(async move { lease.while_held(std::future::pending::<()>()).await })
+    };
+    let why = async |work: JoinHandle<Result<(), Denied>>| {
+        timeout(LIMIT, work).await.unwrap().unwrap().unwrap_err()
+    };
+
+    let (whose, lease) = granted().await;
+    let work = working(lease);
+    scope.revoke_token(&whose.identity, &whose.token).await.unwrap();
+    assert!(matches!(why(work).await, Denied::NotInForce));
+
+    let (whose, lease) = granted().await;
+    let work = working(lease);
+    scope.update_vm_grant(&whose.identity, &vm, Some(&["bob".to_owned()])).await.unwrap();
+    assert!(matches!(why(work).await, Denied::UserNotAllowed { .. }));
+
+    let (whose, lease) = granted().await;
+    let work = working(lease);
+    scope.revoke_vm_grant(&whose.identity, &vm).await.unwrap();
+    assert!(matches!(why(work).await, Denied::NoSuchVm(missing) if missing == vm));
 }
 
 #[tokio::test]
@@ -453,7 +487,7 @@ async fn work_that_is_done_while_the_right_lasts_is_answered() {
     let (someone, vm) = (test.someone().await, test.vm().await);
     test.grant(&someone, &vm, None).await;
     let lease = test.lease(&someone.caller, &vm, None).await;
-    assert_eq!(lease.while_held(async { 7 }).await, Some(7));
+    assert_eq!(lease.while_held(async { 7 }).await.unwrap(), 7);
 }
 
 #[tokio::test]

@@ -57,10 +57,7 @@ impl VmActor {
         &self,
         work: impl Future<Output = T>,
     ) -> Result<T, ApiError> {
-        self.lease.while_held(work).await.ok_or_else(|| {
-            let message = format!("the right to use VM {} ended while this call went on", self.vm);
-            ApiError::new(Code::VmAccessDenied, message)
-        })
+        self.lease.while_held(work).await.map_err(ApiError::from_denied)
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::error::{ApiError, Code, cut};
+use crate::long_call::panicked;
 
 /// Largest body of an ordinary request.
 const MAX_JSON_BYTES: usize = 1024 * 1024;
@@ -20,14 +21,18 @@ const MAX_JSON_BYTES: usize = 1024 * 1024;
 pub(crate) const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 /// Such a file in base64, with room for the rest of the body.
 const MAX_UPLOAD_BYTES: usize = MAX_FILE_BYTES / 3 * 4 + 64 * 1024;
+/// Largest commit that can be made in one request, in bytes of content.
+const MAX_COMMIT_BYTES: usize = 100 * 1024 * 1024;
 /// What all bodies above `UNCOUNTED_BYTES` may hold at once; more of them wait. A body takes up to
 /// three times its size while it is decoded.
-const BUDGET_KIB: usize = 128 * 1024;
+const BUDGET_KIB: usize = 144 * 1024;
+/// Bodies from this size on are decoded on a thread for blocking work.
+const SLOW_TO_DECODE: usize = 1024 * 1024;
 /// So small that counting would only make it wait for large ones.
 const UNCOUNTED_BYTES: usize = 64 * 1024;
 /// How much of a body that is too large is thrown away before the answer. A client that is still
 /// sending would take a connection closed under it for a broken network and try again.
-const MAX_DISCARDED_BYTES: usize = 128 * 1024 * 1024;
+const MAX_DISCARDED_BYTES: usize = 192 * 1024 * 1024;
 
 /// The limits of one kind of body.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +58,13 @@ impl Limits {
         bytes: MAX_UPLOAD_BYTES,
         time: Duration::from_secs(600),
         advice: "; a file may have at most 67108864 bytes (64 MiB), sent as base64",
+    };
+    /// For the files of a commit in JSON.
+    pub(crate) const COMMIT: Self = Self {
+        bytes: MAX_COMMIT_BYTES / 3 * 4 + 2 * MAX_JSON_BYTES,
+        time: Duration::from_secs(600),
+        advice: "; the files of a commit may have 104857600 bytes (100 MiB) together, sent as \
+                 base64; push larger ones with git",
     };
 }
 
@@ -117,6 +129,19 @@ impl Received {
         if self.bytes.is_empty() { Ok(T::default()) } else { self.json(bad) }
     }
 
+    /// Decodes a body that may be large, without holding other requests up. Its memory counts as
+    /// used until the permit is dropped.
+    pub(crate) async fn json_off_thread<T: DeserializeOwned + Send + 'static>(
+        self,
+        bad: Code,
+    ) -> Result<(T, Option<OwnedSemaphorePermit>), ApiError> {
+        if self.bytes.len() < SLOW_TO_DECODE {
+            return self.json_with_permit(bad);
+        }
+        let decoded = tokio::task::spawn_blocking(move || self.json_with_permit(bad)).await;
+        decoded.unwrap_or_else(|_| Err(panicked()))
+    }
+
     /// Decodes the body. Its memory counts as used until the permit is dropped.
     pub(crate) fn json_with_permit<T: DeserializeOwned>(
         self,
@@ -153,6 +178,10 @@ async fn read(mut body: Body, limits: Limits, bad: Code) -> Result<Vec<u8>, ApiE
 
 /// Says which field is wrong, which serde alone does not.
 fn decode<T: DeserializeOwned>(bytes: &[u8], bad: Code) -> Result<T, ApiError> {
+    // Serde takes a list for an object, its fields in order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(ApiError::new(bad, "the request body is a list, not an object"));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
@@ -192,6 +221,12 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_no_object() {
+        assert!(message(b" []").contains("a list"));
+        assert!(message(br#"["name"]"#).contains("a list"));
+    }
+
+    #[test]
     fn a_field_given_twice_is_refused() {
         assert!(message(br#"{"name": "a", "name": "b"}"#).contains("duplicate field"));
     }
@@ -227,6 +262,27 @@ mod tests {
     #[test]
     fn the_advice_names_the_limit_of_a_file() {
         assert!(Limits::UPLOAD.advice.contains(&format!(" {MAX_FILE_BYTES} bytes")));
+        assert!(Limits::COMMIT.advice.contains(&format!(" {MAX_COMMIT_BYTES} bytes")));
+    }
+
+    #[test]
+    fn the_largest_body_fits_into_the_memory_of_all() {
+        for limits in [Limits::JSON, Limits::SPEC, Limits::UPLOAD, Limits::COMMIT] {
+            assert!(limits.bytes <= BUDGET_KIB * 1024 && limits.bytes < MAX_DISCARDED_BYTES);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_decoded_like_a_small_one() {
+        for length in [10, SLOW_TO_DECODE] {
+            let text = "x".repeat(length);
+            let received = Received { bytes: serde_json::to_vec(&text).unwrap(), permit: None };
+            let (decoded, _) = received.json_off_thread::<String>(Code::BadRequest).await.unwrap();
+            assert_eq!(decoded, text);
+        }
+        let received = Received { bytes: vec![b'x'; SLOW_TO_DECODE], permit: None };
+        let refused = received.json_off_thread::<String>(Code::GitInvalidRequest).await;
+        assert_eq!(refused.unwrap_err().code(), Code::GitInvalidRequest);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,9 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freestyle_access::Denied;
 use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
+use freestyle_git::{GitError, RemoteError, SearchKind};
+use freestyle_outbound::OutboundError;
+use freestyle_repos::ReposError;
 use freestyle_store::StoreError;
 use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, VmError};
@@ -35,6 +38,7 @@ macro_rules! codes {
 
 codes! {
     UnauthorizedError           401 "UNAUTHORIZED_ERROR"
+    Unauthorized                401 "UNAUTHORIZED"
     Forbidden                   403 "FORBIDDEN"
     NotFound                    404 "NOT_FOUND"
     BadRequest                  400 "BAD_REQUEST"
@@ -112,8 +116,48 @@ codes! {
     ExecTimedOut                408 "EXEC_TIMED_OUT"
     FilesBadRequest             400 "FILES_BAD_REQUEST"
     FileNotFound                404 "FILE_NOT_FOUND"
+    RepoAlreadyExists           409 "REPO_ALREADY_EXISTS"
+    GitRepoLimitExceeded        403 "GIT_REPO_LIMIT_EXCEEDED"
+    GitInvalidRequest           400 "GIT_INVALID_REQUEST"
+    GitServerError              500 "GIT_SERVER_ERROR"
+    SourceImportConflict        400 "SOURCE_IMPORT_CONFLICT"
+    SourceNotFound              400 "SOURCE_NOT_FOUND"
+    SourceUnauthorized          400 "SOURCE_UNAUTHORIZED"
+    BranchNotFound              404 "BRANCH_NOT_FOUND"
+    BranchAlreadyExists         409 "BRANCH_ALREADY_EXISTS"
+    BranchNameEmpty             400 "BRANCH_NAME_EMPTY"
+    EmptyTag                    400 "EMPTY_TAG"
+    NoDefaultBranch             404 "NO_DEFAULT_BRANCH"
+    ReferenceNotFound           404 "REFERENCE_NOT_FOUND"
+    CommitNotFound              404 "COMMIT_NOT_FOUND"
+    ParentNotFound              404 "PARENT_NOT_FOUND"
+    CommitNotInBranch           400 "COMMIT_NOT_IN_BRANCH"
+    BlobNotFound                404 "BLOB_NOT_FOUND"
+    TreeNotFound                404 "TREE_NOT_FOUND"
+    TagNotFound                 404 "TAG_NOT_FOUND"
+    PathNotFound                404 "PATH_NOT_FOUND"
+    ContentNotFound             404 "CONTENT_NOT_FOUND"
+    InvalidObjectId             400 "INVALID_OBJECT_ID"
+    InvalidRevision             400 "INVALID_REVISION"
+    Ambiguous                   400 "AMBIGUOUS"
+    Invalid                     400 "INVALID"
+    InvalidRange                400 "INVALID_RANGE"
+    OffsetWithSelector          400 "OFFSET_WITH_SELECTOR"
+    InvalidFilePath             400 "INVALID_FILE_PATH"
+    InvalidFileChange           400 "INVALID_FILE_CHANGE"
+    InvalidBase64Content        400 "INVALID_BASE64_CONTENT"
+    ConflictingParent           409 "CONFLICTING_PARENT"
+    EmptyQuery                  400 "EMPTY_QUERY"
+    FilenameEmptyQuery          400 "FILENAME_EMPTY_QUERY"
+    CommitEmptyQuery            400 "COMMIT_EMPTY_QUERY"
+    DiffEmptyQuery              400 "DIFF_EMPTY_QUERY"
+    InvalidRegex                400 "INVALID_REGEX"
+    CommitInvalidRegex          400 "COMMIT_INVALID_REGEX"
+    DiffInvalidRegex            400 "DIFF_INVALID_REGEX"
+    InvalidPathPattern          400 "INVALID_PATH_PATTERN"
+    FilenameInvalidPattern      400 "FILENAME_INVALID_PATTERN"
+    DiffInvalidPathPattern      400 "DIFF_INVALID_PATH_PATTERN"
     AccessDenied                403 "ACCESS_DENIED"
-    VmAccessDenied              403 "VM_ACCESS_DENIED"
     IdentityNotFound            404 "IDENTITY_NOT_FOUND"
     VmPermissionNotFound        404 "VM_PERMISSION_NOT_FOUND"
     PermissionNotFound          404 "PERMISSION_NOT_FOUND"
@@ -284,15 +328,14 @@ impl ApiError {
         let message = denied.to_string();
         match denied {
             Denied::NoSuchVm(vm) => Self::new(Code::VmNotFound, message).with("vmId", vm.as_str()),
-            Denied::NoSuchRepository(repository) => {
-                Self::new(Code::RepositoryNotFound, message).with("repoId", repository)
-            }
+            Denied::NoSuchRepository(repository) => Self::repository_not_found(&repository),
             Denied::UserNotAllowed { vm, .. } => {
                 let message = format!("{message} (the header {LINUX_USER_HEADER})");
                 Self::new(Code::AccessDenied, message).with("vmId", vm.as_str())
             }
             Denied::ReadOnly(_) => Self::new(Code::RepositoryAccessDenied, message),
             Denied::NotForIdentities => Self::new(Code::Forbidden, message),
+            Denied::NotInForce => Self::new(Code::Unauthorized, message),
             Denied::Store(cause) => Self::from_store(cause),
         }
     }
@@ -408,6 +451,144 @@ impl ApiError {
     pub(crate) fn snapshot_not_found(snapshot: &str) -> Self {
         Self::new(Code::SnapshotNotFound, format!("there is no snapshot {snapshot}"))
             .with("snapshotId", snapshot)
+    }
+
+    /// What the repositories report.
+    pub(crate) fn from_repos(error: ReposError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReposError::NotFound(repository) => Self::repository_not_found(repository.as_str()),
+            ReposError::TooMany { limit } => Self::new(Code::GitRepoLimitExceeded, message)
+                .with("limit", limit)
+                .with("current", limit),
+            ReposError::Endpoint(_) => Self::new(Code::GitInvalidRequest, message),
+            ReposError::Source { url, cause } => match cause {
+                OutboundError::Internal(cause) => Self::internal(Code::GitServerError, &cause),
+                OutboundError::InvalidUrl(_)
+                | OutboundError::Refused { .. }
+                | OutboundError::TooLarge { .. } => Self::new(Code::GitInvalidRequest, message),
+                // As far as this server can see, there is nothing.
+                _ => Self::new(Code::SourceNotFound, message).with("url", url),
+            },
+            ReposError::Import(error) => Self::from_remote(error),
+            ReposError::Git(error) => Self::from_git(error),
+            ReposError::Store(
+                StoreError::NoSuchTrigger(_)
+                | StoreError::NoSuchDelivery(_)
+                | StoreError::NoSuchRepository(_),
+            ) => Self::new(Code::NotFound, message),
+            ReposError::Store(StoreError::LimitReached { .. }) => {
+                Self::new(Code::GitInvalidRequest, message)
+            }
+            ReposError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
+            ReposError::Internal(cause) => Self::internal(Code::GitServerError, &cause),
+        }
+    }
+
+    /// Why nothing could be brought from a repository elsewhere.
+    fn from_remote(error: RemoteError) -> Self {
+        let message = error.to_string();
+        match error {
+            RemoteError::NotFound(url) => Self::new(Code::SourceNotFound, message).with("url", url),
+            RemoteError::Unauthorized(url) => {
+                Self::new(Code::SourceUnauthorized, message).with("url", url)
+            }
+            RemoteError::NoSuchRevision { revision, .. } => {
+                Self::new(Code::InvalidRevision, message).with("revision", cut(&revision, 1024))
+            }
+            RemoteError::Failed { .. } => Self::new(Code::GitInvalidRequest, message),
+            RemoteError::Git(error) => Self::from_git(error),
+        }
+    }
+
+    /// What a repository reports.
+    pub(crate) fn from_git(error: GitError) -> Self {
+        // It quotes what the client sent, which may be a whole commit.
+        let message = cut(&error.to_string(), 400);
+        let new = |code| Self::new(code, message.clone());
+        let quoting = |code, field, value: &str| new(code).with(field, cut(value, 1024));
+        match &error {
+            GitError::RepositoryNotFound(repository) => {
+                Self::repository_not_found(repository.as_str())
+            }
+            GitError::RepositoryExists(repository) => {
+                quoting(Code::RepoAlreadyExists, "repoId", repository.as_str())
+            }
+            GitError::InvalidRequest(_) | GitError::TooLarge { .. } => new(Code::GitInvalidRequest),
+            GitError::BranchNotFound { branch } => quoting(Code::BranchNotFound, "branch", branch),
+            GitError::BranchExists { branch } => {
+                quoting(Code::BranchAlreadyExists, "branch", branch)
+            }
+            GitError::BranchNameEmpty => new(Code::BranchNameEmpty),
+            GitError::TagNameEmpty => new(Code::EmptyTag),
+            GitError::NoDefaultBranch => new(Code::NoDefaultBranch),
+            GitError::ReferenceNotFound { reference } => {
+                quoting(Code::ReferenceNotFound, "reference", reference)
+            }
+            GitError::CommitNotFound { sha } => quoting(Code::CommitNotFound, "sha", sha),
+            GitError::ParentNotFound { sha } => quoting(Code::ParentNotFound, "sha", sha),
+            GitError::CommitNotInBranch { sha, branch } => {
+                quoting(Code::CommitNotInBranch, "sha", sha).with("branch", cut(branch, 1024))
+            }
+            GitError::BlobNotFound { hash } => quoting(Code::BlobNotFound, "hash", hash),
+            GitError::TreeNotFound { hash } => quoting(Code::TreeNotFound, "hash", hash),
+            GitError::TagNotFound { hash } => quoting(Code::TagNotFound, "hash", hash),
+            GitError::PathNotFound { path } => quoting(Code::PathNotFound, "path", path),
+            GitError::ContentNotFound { path } => quoting(Code::ContentNotFound, "path", path),
+            GitError::InvalidObjectId { hash } => quoting(Code::InvalidObjectId, "hash", hash),
+            GitError::InvalidRevision { revision } => {
+                quoting(Code::InvalidRevision, "revision", revision)
+            }
+            GitError::Ambiguous { rev } => quoting(Code::Ambiguous, "rev", rev),
+            GitError::InvalidRevisionSyntax { rev } => quoting(Code::Invalid, "rev", rev),
+            GitError::InvalidRange { since, until } => {
+                quoting(Code::InvalidRange, "since", since).with("until", cut(until, 1024))
+            }
+            GitError::OffsetWithSelector => new(Code::OffsetWithSelector),
+            GitError::InvalidFilePath { path, .. } => quoting(Code::InvalidFilePath, "path", path),
+            GitError::InvalidFileChange { path, .. } => {
+                quoting(Code::InvalidFileChange, "path", path)
+            }
+            GitError::InvalidBase64 { path } => quoting(Code::InvalidBase64Content, "path", path),
+            GitError::ConflictingParent { expected, actual } => new(Code::ConflictingParent)
+                .with("expected", &**expected)
+                .with("actual", actual.clone()),
+            GitError::EmptyQuery(kind) => new(match kind {
+                SearchKind::Contents => Code::EmptyQuery,
+                SearchKind::Filenames => Code::FilenameEmptyQuery,
+                SearchKind::Commits => Code::CommitEmptyQuery,
+                SearchKind::Diffs => Code::DiffEmptyQuery,
+            }),
+            GitError::InvalidRegex { kind, reason } => {
+                let code = match kind {
+                    SearchKind::Contents => Code::InvalidRegex,
+                    SearchKind::Filenames => Code::FilenameInvalidPattern,
+                    SearchKind::Commits => Code::CommitInvalidRegex,
+                    SearchKind::Diffs => Code::DiffInvalidRegex,
+                };
+                quoting(code, "reason", reason)
+            }
+            GitError::InvalidPattern { kind, reason } => {
+                let code = match kind {
+                    SearchKind::Contents | SearchKind::Commits => Code::InvalidPathPattern,
+                    SearchKind::Filenames => Code::FilenameInvalidPattern,
+                    SearchKind::Diffs => Code::DiffInvalidPathPattern,
+                };
+                quoting(code, "reason", reason)
+            }
+            GitError::Busy => {
+                new(Code::GitServerError).with_status(StatusCode::SERVICE_UNAVAILABLE)
+            }
+            GitError::TimedOut => {
+                new(Code::GitServerError).with_status(StatusCode::GATEWAY_TIMEOUT)
+            }
+            GitError::Internal(cause) => Self::internal(Code::GitServerError, cause),
+        }
+    }
+
+    pub(crate) fn repository_not_found(repository: &str) -> Self {
+        Self::new(Code::RepositoryNotFound, format!("there is no repository {repository}"))
+            .with("repoId", repository)
     }
 
     /// A size with its bounds, all in MiB.

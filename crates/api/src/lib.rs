@@ -1,20 +1,22 @@
 //! The HTTP API: decode, authorise, call one service function, encode.
 //!
 //! Owns: routes, the table of error codes (`error`), limits on requests, the OpenAPI document, and
-//! how connections are served. Does not own: any decision about a VM (`freestyle-vm`) or about who
-//! may do what (`freestyle-access`), anything that is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one definition for
-//! both sides).
+//! how connections are served. Does not own: any decision about a VM (`freestyle-vm`), about a
+//! repository (`freestyle-repos`, `freestyle-git`) or about who may do what (`freestyle-access`),
+//! anything that is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one
+//! definition for both sides).
 //!
-//! One module per documented family: `auth`, `identities`, `vms`. Endpoints of the contract that this version does
+//! One module per documented family: `auth`, `git`, `identities`, `vms`. Endpoints of the contract that this version does
 //! not have answer a typed error from one table, `not_available`.
 //!
 //! # Invariants
 //!
-//! * Every response is JSON and carries the trace id header; every failure has a documented code,
+//! * Every response but an archive is JSON, and every one carries the trace id header; every failure has a documented code,
 //!   because the SDK repeats a create for ever when it meets another one (protocol section 3).
 //! * Nothing of a request's body is read before its credential was checked, and its right to the
 //!   thing of its path: handlers take an extractor of `authenticate` first.
-//! * Nothing is read without a limit on its size and its time.
+//! * Nothing is read without a limit on its size and its time, and no answer waits for ever for a
+//!   client that does not read it.
 //! * A call that may be slow starts its response early: see `long_call`. A client that does not want
 //!   to wait at all asks for its result later: see `background`.
 //! * An operation that was begun ends, whatever becomes of the client; commands and waits end with
@@ -26,12 +28,16 @@ mod background;
 mod body;
 mod builds;
 mod error;
+mod git;
+mod git_host;
 mod identities;
+mod label;
 mod long_call;
 mod not_available;
 mod openapi;
 mod path;
 mod server;
+mod stalled;
 #[cfg(test)]
 mod tests;
 mod timestamp;
@@ -46,6 +52,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
 use freestyle_access::Access;
+use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
 use utoipa_axum::router::OpenApiRouter;
@@ -53,7 +60,9 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::background::Background;
 use crate::body::Bodies;
 use crate::error::{ApiError, Code, excerpt};
+use crate::git::GitUrl;
 
+pub use git_host::{GitHostState, git_host};
 pub use openapi::document;
 pub use server::serve;
 
@@ -62,6 +71,10 @@ pub use server::serve;
 pub struct ApiState {
     /// Creates VMs and acts on them.
     pub vms: VmService,
+    /// The repositories of accounts.
+    pub repos: Repos,
+    /// Where clients reach the git host.
+    pub git_url: String,
     /// Knows builds and identities.
     pub store: Store,
     /// Knows who may do what.
@@ -72,6 +85,8 @@ pub struct ApiState {
 #[derive(Clone)]
 struct App {
     vms: VmService,
+    repos: Repos,
+    git_url: GitUrl,
     store: Store,
     access: Access,
     bodies: Arc<Bodies>,
@@ -84,9 +99,21 @@ impl FromRef<App> for Store {
     }
 }
 
+impl FromRef<App> for Repos {
+    fn from_ref(app: &App) -> Self {
+        app.repos.clone()
+    }
+}
+
 impl FromRef<App> for Access {
     fn from_ref(app: &App) -> Self {
         app.access.clone()
+    }
+}
+
+impl FromRef<App> for GitUrl {
+    fn from_ref(app: &App) -> Self {
+        app.git_url.clone()
     }
 }
 
@@ -104,9 +131,10 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, store, access } = state;
+    let ApiState { vms, repos, git_url, store, access } = state;
+    let git_url = GitUrl(git_url.into());
     let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
-    let app = App { vms, store, access, bodies, background };
+    let app = App { vms, repos, git_url, store, access, bodies, background };
     framed(all_routes()).with_state(app)
 }
 
@@ -114,6 +142,7 @@ fn all_routes() -> Router<App> {
     let (documented, _) = documented_routes().split_for_parts();
     documented
         .merge(background::log_routes())
+        .merge(git::courtesy_routes())
         .merge(vms::courtesy_routes())
         .merge(not_available::routes())
 }
@@ -126,6 +155,7 @@ fn documented_routes() -> OpenApiRouter<App> {
         .merge(builds::routes())
         .merge(identities::routes())
         .merge(vms::routes())
+        .merge(git::routes())
 }
 
 /// What every request meets, whatever the routes.

@@ -5,18 +5,19 @@ use std::sync::LazyLock;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use utoipa::OpenApi;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi as Document};
 
 use crate::documented_routes;
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Freestyle", description = "Linux microVMs for running code you did not write."),
+    info(title = "Freestyle", description = "Linux microVMs for running code you did not write, and Git for storing it."),
     servers((url = "/")),
-    security(("ApiKeyBearer" = [])),
+    security(("ApiKeyBearer" = []), ("IdentityAccessToken" = [])),
     tags(
         (name = "auth", description = "Who a credential belongs to"),
+        (name = "git", description = "Repositories and what is in them"),
         (name = "identity", description = "End users of an account, their tokens and what they may use"),
         (name = "vms", description = "Creating virtual machines and working in them"),
     ),
@@ -27,10 +28,11 @@ struct Preamble;
 pub(crate) fn preamble() -> Document {
     let mut document = Preamble::openapi();
     let key = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
-    document
-        .components
-        .get_or_insert_with(Components::new)
-        .add_security_scheme("ApiKeyBearer", key);
+    let token = ApiKeyValue::new("X-Freestyle-Identity-Access-Token");
+    let token = SecurityScheme::ApiKey(ApiKey::Header(token));
+    let components = document.components.get_or_insert_with(Components::new);
+    components.add_security_scheme("ApiKeyBearer", key);
+    components.add_security_scheme("IdentityAccessToken", token);
     document
 }
 

@@ -1,9 +1,14 @@
 //! Path parameters, taken from the path as it was sent: the SDK percent-encodes each parameter as
 //! one segment (protocol section 1), and a bad escape must be refused, not guessed at.
 
+use std::str::FromStr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use freestyle_store::{IdentityId, ParseIdError, SnapshotId, TokenId, VmId};
+use freestyle_git::RepositoryId;
+use freestyle_store::{
+    DeliveryId, IdentityId, ParseIdError, SnapshotId, TokenId, TriggerId, VmId,
+};
 use percent_encoding::percent_decode_str;
 
 use crate::error::{ApiError, Code, excerpt};
@@ -126,6 +131,106 @@ impl<S: Sync> FromRequestParts<S> for FilePath {
         let rest = parts.uri.path().splitn(6, '/').nth(5).unwrap_or_default();
         parse_file_path(rest).map(Self)
     }
+}
+
+/// `{repo}` of `/git/v1/repo/{repo}/...`.
+#[derive(Debug)]
+pub(crate) struct RepoPath(pub(crate) RepositoryId);
+
+impl<S: Sync> FromRequestParts<S> for RepoPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
+        parse_repository_id(segment).map(Self)
+    }
+}
+
+/// What follows `/git/v1/repo/{repo}/contents/`: a path in a repository, empty for its root.
+#[derive(Debug)]
+pub(crate) struct ContentsPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for ContentsPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let rest = parts.uri.path().splitn(7, '/').nth(6).unwrap_or_default();
+        parse_git_name(rest, "path").map(Self)
+    }
+}
+
+/// What follows `/git/v1/repo/{repo}/git/{kind}/`: the id of an object.
+#[derive(Debug)]
+pub(crate) struct HashPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for HashPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let rest = parts.uri.path().splitn(8, '/').nth(7).unwrap_or_default();
+        parse_git_name(rest, "object id").map(Self)
+    }
+}
+
+/// What follows `/git/v1/repo/{repo}/git/refs/{kind}/`: the name of a branch or tag.
+#[derive(Debug)]
+pub(crate) struct RefPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for RefPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let rest = parts.uri.path().splitn(9, '/').nth(8).unwrap_or_default();
+        parse_git_name(rest, "name").map(Self)
+    }
+}
+
+/// `{trigger}` of `/git/v1/repo/{repo}/trigger/{trigger}`.
+#[derive(Debug)]
+pub(crate) struct TriggerPath(pub(crate) TriggerId);
+
+impl<S: Sync> FromRequestParts<S> for TriggerPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(6).unwrap_or_default();
+        parse_id(segment, "trigger").map(Self)
+    }
+}
+
+/// `{delivery}` of `/git/v1/repo/{repo}/trigger/{trigger}/deliveries/{delivery}/redeliver`.
+#[derive(Debug)]
+pub(crate) struct DeliveryPath(pub(crate) DeliveryId);
+
+impl<S: Sync> FromRequestParts<S> for DeliveryPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(8).unwrap_or_default();
+        parse_id(segment, "delivery").map(Self)
+    }
+}
+
+/// What is no id at all is answered like one that does not exist.
+fn parse_id<T: FromStr>(segment: &str, what: &str) -> Result<T, ApiError> {
+    let parsed = decode(segment).ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| {
+        ApiError::new(Code::NotFound, format!("there is no {what} {:?}", excerpt(segment)))
+    })
+}
+
+/// What is no id at all is answered like one that does not exist.
+fn parse_repository_id(segment: &str) -> Result<RepositoryId, ApiError> {
+    let parsed = decode(segment).ok().and_then(|text| text.parse().ok());
+    parsed.ok_or_else(|| ApiError::repository_not_found(&excerpt(segment)))
+}
+
+/// A text that git judges; `what` it is called in messages.
+fn parse_git_name(rest: &str, what: &str) -> Result<String, ApiError> {
+    decode(rest).map_err(|reason| {
+        let message = format!("bad {what} {:?}: {reason}", excerpt(rest));
+        ApiError::new(Code::GitInvalidRequest, message)
+    })
 }
 
 fn parse_vm_id(segment: &str) -> Result<VmId, ApiError> {

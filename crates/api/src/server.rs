@@ -15,9 +15,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
+use crate::stalled::Stalled;
+
 const MAX_CONNECTIONS: usize = 4096;
 /// A connection that sends its head more slowly, or is idle for so long, is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// A client that takes nothing of its answer for so long is cut off.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long requests may go on after a shutdown was asked for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The kernel is out of file descriptors or memory: trying again at once would only spin.
@@ -62,7 +66,8 @@ async fn accept_all(
             debug!(%error, "TCP_NODELAY");
         }
         let service = TowerToHyperService::new(router.clone());
-        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let connection =
+            http.serve_connection(TokioIo::new(Stalled::after(WRITE_TIMEOUT, stream)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

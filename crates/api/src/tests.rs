@@ -12,6 +12,8 @@ use axum::{Json, Router};
 use freestyle_access::Access;
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
 use freestyle_client::{Client, ClientError};
+use freestyle_outbound::Outbound;
+use freestyle_repos::Repos;
 use freestyle_store::{AccountId, BuildEnd, BuildId, BuildPhase, BuildPhaseId, NewBuild, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -25,12 +27,14 @@ use crate::authenticate::Account;
 use crate::background::{self, Background, Progress};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
-use crate::{all_routes, auth, builds, framed, not_available, serve};
+use crate::{all_routes, auth, builds, framed, git, not_available, serve};
 
 #[derive(Clone)]
 struct TestState {
     store: Store,
+    repos: Repos,
     access: Access,
+    git_url: git::GitUrl,
     bodies: std::sync::Arc<Bodies>,
     background: Background,
 }
@@ -38,6 +42,24 @@ struct TestState {
 impl FromRef<TestState> for Store {
     fn from_ref(state: &TestState) -> Self {
         state.store.clone()
+    }
+}
+
+impl FromRef<TestState> for Repos {
+    fn from_ref(state: &TestState) -> Self {
+        state.repos.clone()
+    }
+}
+
+impl FromRef<TestState> for git::GitUrl {
+    fn from_ref(state: &TestState) -> Self {
+        state.git_url.clone()
+    }
+}
+
+impl FromRef<TestState> for std::sync::Arc<Bodies> {
+    fn from_ref(state: &TestState) -> Self {
+        state.bodies.clone()
     }
 }
 
@@ -53,15 +75,15 @@ impl FromRef<TestState> for Background {
     }
 }
 
-struct Server {
+pub(crate) struct Server {
     url: String,
     address: std::net::SocketAddr,
-    store: Store,
-    account: AccountId,
-    key: String,
+    pub(crate) store: Store,
+    pub(crate) account: AccountId,
+    pub(crate) key: String,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
-    _dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 /// Reads a command like `exec-await` does, and says it back.
@@ -99,23 +121,35 @@ async fn panics(_: Account) -> Json<Value> {
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("metadata")).await.unwrap();
+        let repos = freestyle_repos::Config {
+            root: dir.path().join("git"),
+            git: "git".into(),
+            limits: freestyle_git::Limits::default(),
+            repositories_per_account: 1000,
+            outbound: Outbound::new(Vec::new()),
+        };
+        let repos = Repos::open(repos, store.clone()).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;
         let (_, secret) = store.account_scope(&account).create_api_key("test").await.unwrap();
         let documented = auth::routes::<TestState>();
         let documented = documented.merge(background::routes()).merge(builds::routes());
+        let documented = documented.merge(git::routes());
         let (routes, _) = documented.split_for_parts();
         let routes: Router<TestState> = routes
             .merge(background::log_routes())
+            .merge(git::courtesy_routes())
             .merge(not_available::routes())
             .route("/test/echo", post(echo))
             .route("/test/panic", post(panics))
             .route("/test/slow", post(slow));
         let state = TestState {
             store: store.clone(),
+            repos,
             access: Access::new(store.clone()),
+            git_url: git::GitUrl("http://git.example.com".into()),
             bodies: Bodies::new().into(),
             background: Background::default(),
         };
@@ -134,7 +168,7 @@ impl Server {
             key: secret.expose().to_owned(),
             stop: Some(stop),
             running,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -144,26 +178,62 @@ impl Server {
 
     /// One exchange in plain text: status, head and body.
     async fn exchange(&self, request: &[u8]) -> (u16, String, Value) {
+        let (status, head, body) = self.exchange_bytes(request).await;
+        (status, head, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// The same, whatever the body is.
+    async fn exchange_bytes(&self, request: &[u8]) -> (u16, String, Vec<u8>) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let (mut read, mut write) = stream.split();
         let mut answer = Vec::new();
         let (_, read) = tokio::join!(write.write_all(request), read.read_to_end(&mut answer));
         read.unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let end = answer.windows(4).position(|at| at == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_lowercase(), serde_json::from_str(body).unwrap())
+        let (head, body) = (head.to_lowercase(), &answer[end + 4..]);
+        let is_chunked = head.contains("transfer-encoding: chunked");
+        let body = if is_chunked { dechunked(body) } else { body.to_vec() };
+        (status, head, body)
     }
 
     /// A request with this server's key and a body.
     async fn send(&self, method: &str, path: &str, body: &[u8]) -> (u16, String, Value) {
+        let (status, head, body) = self.send_with(&self.key, method, path, body).await;
+        (status, head, serde_json::from_slice(&body).unwrap())
+    }
+
+    /// A request with a key and a body, whatever the answer is.
+    pub(crate) async fn send_with(
+        &self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> (u16, String, Vec<u8>) {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\
-             Authorization: Bearer {}\r\nContent-Length: {}\r\n\r\n",
-            self.key,
+             Authorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n",
             body.len(),
         );
-        self.exchange(&[head.as_bytes(), body].concat()).await
+        self.exchange_bytes(&[head.as_bytes(), body].concat()).await
+    }
+}
+
+/// The parts of a chunked body, which must be complete.
+fn dechunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|at| at == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&body[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        let part = &body[end + 2..];
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&part[..length]);
+        body = &part[length + 2..];
     }
 }
 
@@ -256,7 +326,9 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
     let server = Server::start().await;
     for (method, path, status, expected) in [
         ("GET", "/", 404, "NOT_FOUND"),
-        ("GET", "/git/v1/repo", 404, "NOT_FOUND"),
+        ("GET", "/git/v1/repos", 404, "NOT_FOUND"),
+        ("GET", "/git/v1/repo/x/github-sync", 400, "BAD_REQUEST"),
+        ("POST", "/git/v1/repo/x/repair", 400, "BAD_REQUEST"),
         ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/pty", 400, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/systemd/services/x/logs", 400, "BAD_REQUEST"),

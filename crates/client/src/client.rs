@@ -29,7 +29,7 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// future to give up; that ends a command run by [`Client::exec`] and nothing else.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: Http,
+    pub(crate) http: Http,
 }
 
 impl Client {
@@ -353,7 +353,7 @@ impl Client {
     }
 }
 
-fn encode(text: &str) -> impl std::fmt::Display {
+pub(crate) fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, UNRESERVED)
 }
 
@@ -413,7 +413,7 @@ fn list_snapshots_query(query: &ListSnapshotsQuery) -> String {
 }
 
 /// The fields that are there, encoded.
-fn query_string<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
+pub(crate) fn query_string<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
     let mut text = String::new();
     for (name, value) in fields {
         let Some(value) = value else { continue };

@@ -24,6 +24,8 @@ mod client;
 #[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
+mod git;
+#[cfg(feature = "http")]
 mod http;
 
 #[cfg(feature = "http")]

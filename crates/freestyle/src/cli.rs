@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, doctor, identity, image, serve, vm, whoami};
+use crate::commands::{admin, doctor, git, identity, image, serve, vm, whoami};
 
 const AFTER_HELP: &str = "\
 Environment (also read from .env in the working directory; what is set already wins):
@@ -15,9 +15,10 @@ Examples:
   freestyle doctor                               check that this host can
   freestyle vm create --exec 'uname -a' --delete run one command in a new VM
   freestyle vm fork ID --count 4                 four VMs that go on from where one is
-  freestyle vm list                              see what is there";
+  freestyle vm list                              see what is there
+  freestyle git create --name my-repo            a repository for code and its history";
 
-/// Linux microVMs for code you did not write, on your own machines.
+/// Linux microVMs and Git repositories for code you did not write, on your own machines.
 #[derive(Debug, Parser)]
 #[command(name = "freestyle", version, after_help = AFTER_HELP, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -32,6 +33,9 @@ pub(crate) enum Command {
     /// Create VMs and work in them
     #[command(subcommand)]
     Vm(vm::Command),
+    /// Create repositories and look into them
+    #[command(subcommand)]
+    Git(git::Command),
     /// Let end users use some of your VMs and repositories, with tokens of their own
     #[command(subcommand)]
     Identity(identity::Command),
@@ -45,6 +49,14 @@ pub(crate) enum Command {
     /// Manage accounts and API keys of the server on this host
     #[command(subcommand)]
     Admin(admin::Command),
+}
+
+impl Command {
+    /// Whether a `.env` there may say which server to talk to. Native git runs a credential helper in
+    /// the repositories of others, who must not be sent the key.
+    pub(crate) fn trusts_working_directory(&self) -> bool {
+        !matches!(self, Self::Git(git::Command::Credential(_)))
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use freestyle_image::ImageSpec;
+use freestyle_outbound::{IpNet, WebUrl};
 use freestyle_qemu::AcceleratorChoice;
 use serde::{Deserialize, Deserializer};
 
@@ -17,8 +19,12 @@ use crate::error::CliError;
 /// Read from the working directory when `--config` names no other file.
 const DEFAULT_FILE: &str = "freestyle.toml";
 const DEFAULT_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const DEFAULT_GIT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
+const DEFAULT_WEBHOOK_RETRY_TIME: Duration = Duration::from_secs(8 * 3600);
 /// VMs kept ready where nothing else is said.
 const DEFAULT_POOL_SIZE: usize = 2;
+/// Each takes some ten files, so that even the smallest file system has room for as many.
+const DEFAULT_REPOS_PER_ACCOUNT: u64 = 100_000;
 /// Beside this program where nothing else is said.
 const GUEST_AGENT: &str = "freestyle-guest-agent";
 
@@ -35,6 +41,20 @@ pub(crate) struct Options {
     /// Address of the API; port 0 is any free port [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR:PORT")]
     api_listen: Option<SocketAddr>,
+    /// Address of the git host; port 0 is any free port [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR:PORT")]
+    git_listen: Option<SocketAddr>,
+    /// URL under which clients reach the git host, where a proxy stands before it [default: that of
+    /// --git-listen]
+    #[arg(long, value_name = "URL")]
+    git_url: Option<String>,
+    /// Network that imports and webhooks may reach although it is not public, e.g. 10.1.0.0/16; repeat
+    /// for more
+    #[arg(long, value_name = "CIDR")]
+    allow_target: Vec<IpNet>,
+    /// How long a webhook that fails is tried again, in seconds [default: 28800, 8 hours]
+    #[arg(long, value_name = "SECONDS")]
+    webhook_retry_time: Option<u64>,
     /// Write a JSON object with addresses and the API key here once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -52,6 +72,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOW")]
     #[serde(deserialize_with = "accelerator")]
     accel: Option<AcceleratorChoice>,
+    /// The git to use, 2.36 or newer [default: git of the PATH]
+    #[arg(long, value_name = "PATH")]
+    git: Option<PathBuf>,
+    /// Repositories that one account may have [default: 100000]
+    #[arg(long, value_name = "N")]
+    repos_per_account: Option<u64>,
     /// The QEMU to use [default: qemu-system-x86_64 of the PATH]
     #[arg(long, value_name = "PATH")]
     qemu: Option<PathBuf>,
@@ -103,12 +129,18 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     pub(crate) cache_dir: PathBuf,
     pub(crate) api_listen: SocketAddr,
+    pub(crate) git_listen: SocketAddr,
+    pub(crate) git_url: Option<String>,
+    pub(crate) allowed_targets: Vec<IpNet>,
+    pub(crate) webhook_retry_time: Duration,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) dns_resolvers: Vec<IpAddr>,
     pub(crate) pool_size: usize,
     /// Bytes.
     pub(crate) disk_budget: Option<u64>,
     pub(crate) accelerator: AcceleratorChoice,
+    pub(crate) git: PathBuf,
+    pub(crate) repos_per_account: u64,
     pub(crate) qemu: PathBuf,
     /// The base image of new VMs.
     pub(crate) image: ImageSpec,
@@ -130,14 +162,27 @@ impl Config {
             data_dir: options.data_dir.unwrap_or_else(|| "/var/lib/freestyle".into()),
             cache_dir: options.cache_dir.unwrap_or_else(|| "/var/cache/freestyle".into()),
             api_listen: options.api_listen.unwrap_or(DEFAULT_API_LISTEN),
+            git_listen: options.git_listen.unwrap_or(DEFAULT_GIT_LISTEN),
+            git_url: options.git_url.map(git_url).transpose()?,
+            allowed_targets: options.allow_target,
+            webhook_retry_time: options
+                .webhook_retry_time
+                .map_or(DEFAULT_WEBHOOK_RETRY_TIME, Duration::from_secs),
             ready_file: options.ready_file,
             dns_resolvers: options.dns_resolver,
             pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
             disk_budget: options.disk_budget.map(|ByteSize(bytes)| bytes),
             accelerator: options.accel.unwrap_or_default(),
+            git: options.git.unwrap_or_else(|| "git".into()),
+            repos_per_account: options.repos_per_account.unwrap_or(DEFAULT_REPOS_PER_ACCOUNT),
             qemu: options.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
             image: image_spec(options.guest_agent, options.ca_certificate, options.mirror)?,
         })
+    }
+
+    /// The private keys that webhooks are signed with.
+    pub(crate) fn webhook_keys_file(&self) -> PathBuf {
+        self.data_dir.join("webhook-keys.json")
     }
 
     /// The database with everything that is remembered.
@@ -160,16 +205,33 @@ impl Options {
             data_dir: self.data_dir.or(below.data_dir),
             cache_dir: self.cache_dir.or(below.cache_dir),
             api_listen: self.api_listen.or(below.api_listen),
+            git_listen: self.git_listen.or(below.git_listen),
+            git_url: self.git_url.or(below.git_url),
+            allow_target: or(self.allow_target, below.allow_target),
+            webhook_retry_time: self.webhook_retry_time.or(below.webhook_retry_time),
             ready_file: self.ready_file.or(below.ready_file),
             dns_resolver: or(self.dns_resolver, below.dns_resolver),
             pool_size: self.pool_size.or(below.pool_size),
             disk_budget: self.disk_budget.or(below.disk_budget),
             accel: self.accel.or(below.accel),
+            git: self.git.or(below.git),
+            repos_per_account: self.repos_per_account.or(below.repos_per_account),
             qemu: self.qemu.or(below.qemu),
             guest_agent: self.guest_agent.or(below.guest_agent),
             ca_certificate: or(self.ca_certificate, below.ca_certificate),
             mirror: self.mirror.or(below.mirror),
         }
+    }
+}
+
+/// Checked, and without a slash at its end.
+fn git_url(text: String) -> Result<String, CliError> {
+    match text.parse::<WebUrl>() {
+        Ok(url) if url.credentials().is_none() && !url.path_and_query().contains('?') => {
+            Ok(url.to_string().trim_end_matches('/').to_owned())
+        }
+        Ok(_) => Err(CliError::new(format!("git-url={text}: only scheme, host, port and path"))),
+        Err(error) => Err(CliError::new(format!("git-url={text}: {error}"))),
     }
 }
 
@@ -179,11 +241,17 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         data_dir: path("FREESTYLE_DATA_DIR")?,
         cache_dir: path("FREESTYLE_CACHE_DIR")?,
         api_listen: environment.parse("FREESTYLE_API_LISTEN")?,
+        git_listen: environment.parse("FREESTYLE_GIT_LISTEN")?,
+        git_url: environment.get("FREESTYLE_GIT_URL")?,
+        allow_target: environment.parse_list("FREESTYLE_ALLOW_TARGET", ',')?,
+        webhook_retry_time: environment.parse("FREESTYLE_WEBHOOK_RETRY_TIME")?,
         ready_file: path("FREESTYLE_READY_FILE")?,
         dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
         disk_budget: environment.parse("FREESTYLE_DISK_BUDGET")?,
         accel: environment.parse("FREESTYLE_ACCEL")?,
+        git: path("FREESTYLE_GIT")?,
+        repos_per_account: environment.parse("FREESTYLE_REPOS_PER_ACCOUNT")?,
         qemu: path("FREESTYLE_QEMU")?,
         guest_agent: path("FREESTYLE_GUEST_AGENT")?,
         // As in PATH: a comma may be part of a file's name.
@@ -266,6 +334,8 @@ mod tests {
             ("accel = \"xen\"", "xen"),
             ("disk-budget = 100", "disk-budget"),
             ("disk-budget = \"100\"", "disk-budget"),
+            ("allow-target = [\"10.0.0.300/8\"]", "allow-target"),
+            ("git-url = \"git.example.com\"", "git-url"),
         ] {
             let file = file(text);
             let error = Config::load(Options::default(), &Environment::of(&[]), Some(file.path()));

@@ -27,8 +27,11 @@ use crate::error::CliError;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = Environment::load(".env".as_ref())
-        .and_then(|environment| commands::run(cli.command, &environment));
+    let environment = match cli.command.trusts_working_directory() {
+        true => Environment::load(".env".as_ref()),
+        false => Ok(Environment::default()),
+    };
+    let result = environment.and_then(|environment| commands::run(cli.command, &environment));
     match result {
         Ok(code) => code,
         // The reader of a pipe has seen enough.

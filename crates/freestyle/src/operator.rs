@@ -23,17 +23,30 @@ const MAX_QUESTION_BYTES: u64 = 4 * 1024;
 const MAX_ANSWER_BYTES: u64 = 64 * 1024 * 1024;
 /// For one side to say what it has to say.
 const TALK_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the server to find out.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// The kernel is out of file descriptors or memory: trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What may be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Question {
     /// What takes space on the host's disk.
     Storage,
+    /// Which repositories there are, of all accounts.
+    Repositories,
+    /// What is wrong with a repository.
+    GitFsck { repository: String },
+}
+
+impl Question {
+    /// For the server to find out.
+    fn time(&self) -> Duration {
+        match self {
+            Self::Storage | Self::Repositories => Duration::from_secs(120),
+            // It reads all of a repository.
+            Self::GitFsck { .. } => Duration::from_secs(3600),
+        }
+    }
 }
 
 /// What is answered.
@@ -41,6 +54,10 @@ pub(crate) enum Question {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Answer {
     Storage(Storage),
+    /// Their ids.
+    Repositories(Vec<String>),
+    /// What git says; nothing, if the repository is whole.
+    GitFsck(Vec<String>),
     /// In words for the operator.
     Failed(String),
 }
@@ -149,8 +166,8 @@ async fn converse(
 ) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let line = timeout(TALK_TIMEOUT, line(read, MAX_QUESTION_BYTES)).await??;
-    let answered = match serde_json::from_slice(&line) {
-        Ok(question) => timeout(ANSWER_TIMEOUT, answer(question))
+    let answered = match serde_json::from_slice::<Question>(&line) {
+        Ok(question) => timeout(question.time(), answer(question))
             .await
             .unwrap_or_else(|_| Answer::Failed("the server is too busy to find out".to_owned())),
         Err(error) => Answer::Failed(format!("the server does not know this question: {error}")),
@@ -170,6 +187,7 @@ pub(crate) async fn ask(data_dir: &Path, question: Question) -> Result<Answer, C
         ),
         _ => CliError::new(format!("cannot ask the server through {}: {error}", path.display())),
     })?;
+    let time = question.time();
     let exchange = async {
         let mut text = serde_json::to_vec(&question)?;
         text.push(b'\n');
@@ -177,7 +195,7 @@ pub(crate) async fn ask(data_dir: &Path, question: Question) -> Result<Answer, C
         let line = line(&mut stream, MAX_ANSWER_BYTES).await?;
         Ok::<_, io::Error>(serde_json::from_slice(&line)?)
     };
-    let answer = timeout(ANSWER_TIMEOUT + TALK_TIMEOUT, exchange).await;
+    let answer = timeout(time + TALK_TIMEOUT, exchange).await;
     match answer.unwrap_or_else(|elapsed| Err(elapsed.into())) {
         Ok(Answer::Failed(reason)) => Err(CliError::new(reason)),
         Ok(answer) => Ok(answer),
@@ -220,7 +238,10 @@ mod tests {
         let socket = OperatorSocket::bind(dir.path()).unwrap();
         let mode = fs::metadata(dir.path().join(SOCKET)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let serving = socket.serve(async |Question::Storage| full());
+        let serving = socket.serve(async |question| {
+            assert_eq!(question, Question::Storage);
+            full()
+        });
         let asking = async {
             for _ in 0..2 {
                 assert_eq!(ask(dir.path(), Question::Storage).await.unwrap(), full());

@@ -7,6 +7,7 @@ use gix_hash::ObjectId;
 use gix_object::bstr::ByteSlice;
 
 use crate::diff::{Change, Version, count_lines};
+use crate::limits::Room;
 use crate::objects::Reader;
 use crate::revision::full_id;
 use crate::{GitError, Repository};
@@ -16,6 +17,9 @@ use crate::{GitError, Repository};
 const MOST_RENAMES: usize = 200;
 /// A file is a renamed one when this many hundredths of it are the same.
 const SIMILAR: u64 = 50;
+
+/// What a file takes in an answer besides its names.
+const COMPARED_FILE_BYTES: usize = 192;
 
 /// How the head is to the base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +110,12 @@ impl Reader<'_> {
         let from = self.commit(&relation.merge_base.unwrap_or(base))?.tree;
         let changes = self.tree_changes(Some(from), Some(self.commit(&head)?.tree))?;
         let files = self.find_renames(changes)?;
-        let files = files.into_iter().map(|(change, previous)| self.compared(&change, previous));
+        let mut room = Room::of_answer();
+        let files = files.into_iter().map(|(change, previous)| {
+            let names = change.path.len() + previous.as_ref().map_or(0, Vec::len);
+            room.take(names + COMPARED_FILE_BYTES)?;
+            self.compared(&change, previous)
+        });
         Ok(Comparison {
             status,
             ahead_by: relation.ahead,

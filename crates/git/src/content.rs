@@ -4,18 +4,20 @@ use gix_hash::ObjectId;
 use gix_object::Kind;
 use gix_object::bstr::ByteSlice;
 
-use crate::objects::{Blob, EntryKind, RawEntry, Reader, Tag, TreeEntry};
+use crate::file_content::{FileContent, Looked};
+use crate::limits::Room;
+use crate::objects::{Blob, DEEPEST, EntryKind, RawEntry, Reader, Tag, TreeEntry};
 use crate::refs::{HEADS, Swap, TAGS};
 use crate::revision::full_id;
 use crate::{BranchName, GitError, Repository};
 
 /// Entries of a directory and its subdirectories that one request answers with.
 const MOST_ENTRIES: usize = 100_000;
-/// Directories within directories that one request follows.
-const DEEPEST: usize = 256;
+/// What an entry takes in an answer besides its name and path.
+const ENTRY_BYTES: usize = 128;
 
 /// A file or a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Contents {
     /// A file, or a symbolic link, whose content is its target.
     File {
@@ -26,7 +28,7 @@ pub enum Contents {
         /// Its blob.
         sha: ObjectId,
         /// Its bytes.
-        content: Vec<u8>,
+        content: FileContent,
     },
     /// A directory.
     Directory(Directory),
@@ -91,13 +93,21 @@ impl Repository {
         recursive: bool,
     ) -> Result<Contents, GitError> {
         let (path, revision) = (path.to_owned(), revision.to_owned());
-        self.read(move |reader| reader.contents(&path, &revision, recursive)).await
+        let found = self.read(move |reader| reader.contents(&path, &revision, recursive));
+        match found.await? {
+            Found::Directory(directory) => Ok(Contents::Directory(directory)),
+            Found::File { name, path, sha, looked } => {
+                let content = self.complete(sha, looked).await?;
+                Ok(Contents::File { name, path, sha, content })
+            }
+        }
     }
 
     /// A blob by its id.
     pub async fn blob(&self, hash: &str) -> Result<Blob, GitError> {
         let sha = object_id(hash)?;
-        self.read(move |reader| Ok(Blob { sha, content: reader.blob(&sha)? })).await
+        let looked = self.read(move |reader| reader.look_at_blob(&sha)).await?;
+        Ok(Blob { sha, content: self.complete(sha, looked).await? })
     }
 
     /// The entries of a tree by its id.
@@ -121,6 +131,8 @@ impl Repository {
     pub async fn branches(&self) -> Result<Vec<Branch>, GitError> {
         self.read(|reader| {
             let branches = reader.refs.branches()?;
+            let mut room = Room::of_answer();
+            branches.iter().try_for_each(|branch| room.take(branch.name.len() + ENTRY_BYTES))?;
             Ok(branches.into_iter().map(|r| Branch { name: r.name, sha: r.target }).collect())
         })
         .await
@@ -190,8 +202,15 @@ impl Repository {
     /// All tags, ordered by name.
     pub async fn tags(&self) -> Result<Vec<Tag>, GitError> {
         self.read(|reader| {
-            let tags = reader.refs.tags()?;
-            tags.into_iter().map(|tag| reader.named_tag(tag.name, tag.target)).collect()
+            let mut room = Room::of_answer();
+            let tags = reader.refs.tags()?.into_iter().map(|tag| {
+                reader.deadline.check()?;
+                let tag = reader.named_tag(tag.name, tag.target)?;
+                let message = tag.message.as_ref().map_or(0, String::len);
+                room.take(tag.name.len() + message + 2 * ENTRY_BYTES)?;
+                Ok(tag)
+            });
+            tags.collect()
         })
         .await
     }
@@ -227,6 +246,18 @@ fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty())
 }
 
+/// As [`Contents`], before a large file was read.
+enum Found {
+    File { name: String, path: String, sha: ObjectId, looked: Looked },
+    Directory(Directory),
+}
+
+/// What a listing may still have.
+struct Left {
+    entries: usize,
+    room: Room,
+}
+
 impl Reader<'_> {
     fn named_tag(&self, name: String, id: ObjectId) -> Result<Tag, GitError> {
         match self.tag_object(&id)? {
@@ -237,7 +268,10 @@ impl Reader<'_> {
 
     fn tree_entries(&self, id: ObjectId) -> Result<Vec<TreeEntry>, GitError> {
         let mut entries = Vec::new();
+        let mut room = Room::of_answer();
         for entry in self.tree(&id)? {
+            self.deadline.check()?;
+            room.take(entry.name.len() + ENTRY_BYTES)?;
             let kind = match entry.mode {
                 mode if mode.is_tree() => EntryKind::Tree,
                 mode if mode.is_commit() => continue,
@@ -256,7 +290,7 @@ impl Reader<'_> {
         }
     }
 
-    fn contents(&self, path: &str, revision: &str, recursive: bool) -> Result<Contents, GitError> {
+    fn contents(&self, path: &str, revision: &str, recursive: bool) -> Result<Found, GitError> {
         let mut tree = self.resolve_tree(revision)?;
         let clean: Vec<_> = parts(path).collect();
         let not_found = || GitError::PathNotFound { path: path.to_owned() };
@@ -274,13 +308,13 @@ impl Reader<'_> {
             } else if entry.mode.is_commit() {
                 return Err(GitError::ContentNotFound { path: path.to_owned() });
             } else {
-                let content = self.blob(&entry.id)?;
-                return Ok(Contents::File { name, path: full, sha: entry.id, content });
+                let looked = self.look_at_blob(&entry.id)?;
+                return Ok(Found::File { name, path: full, sha: entry.id, looked });
             }
         }
-        let mut left = MOST_ENTRIES;
+        let mut left = Left { entries: MOST_ENTRIES, room: Room::of_answer() };
         let depth = if recursive { DEEPEST } else { 1 };
-        Ok(Contents::Directory(self.directory(name, full, tree, depth, &mut left)?))
+        Ok(Found::Directory(self.directory(name, full, tree, depth, &mut left)?))
     }
 
     fn directory(
@@ -289,7 +323,7 @@ impl Reader<'_> {
         path: String,
         sha: ObjectId,
         depth: usize,
-        left: &mut usize,
+        left: &mut Left,
     ) -> Result<Directory, GitError> {
         let mut directory = Directory { name, path, sha, entries: Vec::new() };
         if depth == 0 {
@@ -302,10 +336,11 @@ impl Reader<'_> {
                     "the directory has more than {MOST_ENTRIES} entries; ask for its subdirectories"
                 ))
             };
-            *left = left.checked_sub(1).ok_or_else(too_many)?;
+            left.entries = left.entries.checked_sub(1).ok_or_else(too_many)?;
             let name = entry.name.to_str_lossy().into_owned();
             let separator = if directory.path.is_empty() { "" } else { "/" };
             let path = format!("{}{separator}{name}", directory.path);
+            left.room.take(name.len() + path.len() + ENTRY_BYTES)?;
             if entry.mode.is_tree() {
                 let inner = self.directory(name, path, entry.id, depth - 1, left)?;
                 directory.entries.push(DirectoryEntry::Directory(inner));

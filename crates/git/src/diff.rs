@@ -6,12 +6,15 @@ use gix_imara_diff::{Algorithm, Diff, InternedInput};
 use gix_object::tree::EntryMode;
 
 use crate::GitError;
-use crate::objects::{RawEntry, Reader};
+use crate::limits::Room;
+use crate::objects::{DEEPEST, RawEntry, Reader};
 
 /// Bytes at the beginning of a file that decide whether it is text, as in git.
 const TEXT_SAMPLE: usize = 8000;
 /// Files of which only the names are compared: line by line it would take too long.
 const LARGEST_COMPARED: u64 = 8 << 20;
+/// What the changes between two trees may take, which is some million of them.
+const MOST_CHANGED_BYTES: usize = 256 << 20;
 
 /// One side of a changed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,12 @@ pub(crate) struct Change {
     pub(crate) new: Option<Version>,
 }
 
+/// Changes that were found, and the room for more.
+struct Changes {
+    list: Vec<Change>,
+    room: Room,
+}
+
 impl Reader<'_> {
     /// Files that differ, ordered by path. None is the empty tree.
     pub(crate) fn tree_changes(
@@ -35,22 +44,28 @@ impl Reader<'_> {
         old: Option<ObjectId>,
         new: Option<ObjectId>,
     ) -> Result<Vec<Change>, GitError> {
-        let mut changes = Vec::new();
-        self.collect_changes(Vec::new(), old, new, &mut changes)?;
-        Ok(changes)
+        let room = Room::new("what is different", MOST_CHANGED_BYTES);
+        let mut changes = Changes { list: Vec::new(), room };
+        self.collect_changes(Vec::new(), (old, new), DEEPEST, &mut changes)?;
+        Ok(changes.list)
     }
 
     fn collect_changes(
         &self,
         prefix: Vec<u8>,
-        old: Option<ObjectId>,
-        new: Option<ObjectId>,
-        changes: &mut Vec<Change>,
+        (old, new): (Option<ObjectId>, Option<ObjectId>),
+        depth: usize,
+        changes: &mut Changes,
     ) -> Result<(), GitError> {
         if old == new {
             return Ok(());
         }
         self.deadline.check()?;
+        let too_deep = || {
+            let reason = format!("there are more than {DEEPEST} directories within each other");
+            GitError::InvalidRequest(reason)
+        };
+        let depth = depth.checked_sub(1).ok_or_else(too_deep)?;
         let entries = |tree: Option<ObjectId>| tree.map_or(Ok(Vec::new()), |tree| self.tree(&tree));
         let (old, new) = (entries(old)?, entries(new)?);
         let (mut old, mut new) = (old.into_iter().peekable(), new.into_iter().peekable());
@@ -76,9 +91,11 @@ impl Reader<'_> {
             };
             let (old_file, new_file) = (file(&old), file(&new));
             if old_file != new_file {
-                changes.push(Change { path: path.clone(), old: old_file, new: new_file });
+                changes.room.take(path.len() + size_of::<Change>())?;
+                let change = Change { path: path.clone(), old: old_file, new: new_file };
+                changes.list.push(change);
             }
-            self.collect_changes(path, tree(&old), tree(&new), changes)?;
+            self.collect_changes(path, (tree(&old), tree(&new)), depth, changes)?;
         }
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use gix_hash::{ObjectId, oid};
 use gix_object::Kind;
 
+use crate::limits::Room;
 use crate::objects::{Commit, Reader, SHA1};
 use crate::{BranchName, GitError, Repository};
 
@@ -127,7 +128,14 @@ impl Reader<'_> {
             ids.reverse();
         }
         let listed = ids.get(first..end.min(ids.len())).unwrap_or_default();
-        let commits = listed.iter().map(|id| self.commit(id)).collect::<Result<_, _>>()?;
+        let mut room = Room::of_answer();
+        let commits = listed.iter().map(|id| {
+            self.deadline.check()?;
+            let commit = self.commit(id)?;
+            room.take(commit.answer_bytes())?;
+            Ok(commit)
+        });
+        let commits = commits.collect::<Result<_, GitError>>()?;
         Ok(CommitList { commits, total, next_commit: ids.get(end).copied() })
     }
 
@@ -170,7 +178,7 @@ impl Reader<'_> {
         let bytes = self.object(id, Kind::Commit)?;
         let bytes = bytes.ok_or_else(|| GitError::CommitNotFound { sha: id.to_string() })?;
         let commit = gix_object::CommitRefIter::from_bytes(&bytes, SHA1);
-        let parents = commit.parent_ids().collect();
+        let parents = self.known_parents(id, commit.parent_ids());
         let time = commit.committer().map_or(0, |committer| committer.seconds());
         Ok(CommitInfo { parents, time, generation: None })
     }

@@ -31,6 +31,7 @@ mod content;
 mod diff;
 mod disk;
 mod error;
+mod file_content;
 mod history;
 mod id;
 mod limits;
@@ -38,23 +39,28 @@ mod objects;
 mod process;
 mod refs;
 mod relation;
+mod remote;
 mod repository;
 mod revision;
 mod search;
 mod smart_http;
 mod upkeep;
+mod watch;
 mod write;
 
 pub use archive::ArchiveFormat;
 pub use compare::{CompareStatus, ComparedFile, Comparison, FileStatus};
 pub use content::{Branch, Contents, Directory, DirectoryEntry, RefTip};
 pub use error::{GitError, SearchKind};
+pub use file_content::FileContent;
 pub use gix_hash::ObjectId;
 pub use history::{CommitList, ListCommits, Order};
 pub use id::{ParseRepositoryIdError, RepositoryId};
 pub use limits::Limits;
-pub use objects::{Blob, Commit, Date, EntryKind, Signature, Tag, TreeEntry};
+pub use objects::{Blob, Commit, Date, EntryKind, ParseDateError, Signature, Tag, TreeEntry};
+pub use process::probe;
 pub use refs::BranchName;
+pub use remote::{Remote, RemoteError, Selection};
 pub use repository::{Config, Repositories, Repository};
 pub use search::{
     CommitMatch, CommitMatches, ContentMatch, ContentMatches, DiffCommit, DiffFile, DiffMatch,
@@ -63,4 +69,7 @@ pub use search::{
 pub use smart_http::{
     FinishedPush, GitProtocol, Output, Push, PushEnd, RefUpdate, Service, TransferRequest,
 };
-pub use write::{CreatedCommit, Encoding, FileChange, Identity, NewCommit};
+pub use watch::{BranchPatterns, PathPatterns};
+pub use write::{
+    CreatedCommit, Encoding, FileChange, FileMode, Identity, NewCommit, NewCommitObject, Signed,
+};

@@ -19,12 +19,16 @@ pub struct Limits {
     pub repository_bytes: u64,
     /// Bytes of a file or blob that is read into memory.
     pub blob_bytes: u64,
+    /// Bytes of all files above a megabyte that answers hold at one time; more of them wait.
+    pub large_files_bytes: u64,
     /// Bytes of all files of one API commit.
     pub commit_bytes: u64,
     /// Files of one API commit.
     pub commit_files: usize,
     /// Private memory of one `git` process.
     pub process_memory: u64,
+    /// Imports that run at one time.
+    pub imports_per_host: usize,
     /// Packs that are being prepared at one time. Sending what is prepared does not count.
     pub packing_per_host: usize,
     /// Clones, fetches and pushes of all repositories at one time, senders included.
@@ -57,9 +61,11 @@ impl Default for Limits {
             fetch_request_bytes: 32 << 20,
             repository_bytes: 16 << 30,
             blob_bytes: 100 << 20,
+            large_files_bytes: 256 << 20,
             commit_bytes: 256 << 20,
             commit_files: 20_000,
             process_memory: 2 << 30,
+            imports_per_host: 4 * cores,
             packing_per_host: cores,
             transfers_per_host: 32 * cores,
             transfers_per_repository: 32,
@@ -72,6 +78,42 @@ impl Default for Limits {
             blocking_per_host: 4 * cores,
             searches_per_host: cores,
         }
+    }
+}
+
+/// What an answer may hold besides files. A repository can be made in which a few kilobytes of a
+/// pack are gigabytes of an answer.
+const ANSWER_BYTES: usize = 32 << 20;
+
+/// Bytes that an answer, or something on the way to it, may still hold.
+#[derive(Debug)]
+pub(crate) struct Room {
+    what: &'static str,
+    limit: usize,
+    left: usize,
+}
+
+impl Room {
+    /// For an answer that is refused when it does not fit.
+    pub(crate) fn of_answer() -> Self {
+        Self::new("the answer, which can be had in parts,", ANSWER_BYTES)
+    }
+
+    pub(crate) fn new(what: &'static str, limit: usize) -> Self {
+        Self { what, limit, left: limit }
+    }
+
+    /// The part of each of `count` items of an answer that leaves out what does not fit.
+    pub(crate) fn share(count: usize) -> usize {
+        ANSWER_BYTES / count.max(1)
+    }
+
+    /// `TooLarge` if there is no room for so many bytes.
+    pub(crate) fn take(&mut self, bytes: usize) -> Result<(), GitError> {
+        let too_large =
+            || GitError::TooLarge { what: self.what.to_owned(), limit: self.limit as u64 };
+        self.left = self.left.checked_sub(bytes).ok_or_else(too_large)?;
+        Ok(())
     }
 }
 
@@ -127,6 +169,11 @@ impl Queue {
     /// branch has moved.
     pub(crate) fn of_writers(limits: &Limits) -> Self {
         Self::new(1, limits.queue_per_repository, limits.queue_time)
+    }
+
+    /// A queue for imports, which mostly wait for the other side.
+    pub(crate) fn of_imports(limits: &Limits) -> Self {
+        Self::new(limits.imports_per_host, limits.queue_per_host, limits.queue_time)
     }
 }
 

@@ -1,8 +1,9 @@
 //! The object database of one repository: kept open between requests, and what it holds as values.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,6 +13,7 @@ use gix_object::{Find, Kind};
 use gix_odb::HandleArc;
 use gix_pack::cache::lru::StaticLinkedList;
 
+use crate::file_content::FileContent;
 use crate::limits::Limits;
 use crate::refs::Refs;
 use crate::{GitError, Repository};
@@ -21,8 +23,14 @@ pub(crate) const SHA1: gix_hash::Kind = gix_hash::Kind::Sha1;
 const DELTA_CACHE: usize = 16 << 20;
 /// Counts of commits that are remembered for one repository.
 const MOST_COUNTS: usize = 64;
+/// From the folder of objects.
+const SHALLOW: &str = "../shallow";
 /// Tags that point to tags are followed this far.
 const LONGEST_TAG_CHAIN: usize = 16;
+/// Directories within directories that are followed. Git itself takes some thousand.
+pub(crate) const DEEPEST: usize = 256;
+/// Bytes of a commit or tag. Nobody writes larger ones, but to exhaust whoever reads many of them.
+const LARGEST_COMMIT: usize = 1 << 20;
 
 /// Who did something, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,12 +85,12 @@ pub struct Tag {
 }
 
 /// A blob with its content.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Blob {
     /// Its id.
     pub sha: ObjectId,
     /// Its bytes.
-    pub content: Vec<u8>,
+    pub content: FileContent,
 }
 
 /// What an entry of a tree is.
@@ -125,7 +133,9 @@ pub(crate) struct Objects {
 struct Open {
     store: Arc<gix_odb::Store>,
     graph: Option<Arc<gix_commitgraph::Graph>>,
-    as_of: [Option<SystemTime>; 3],
+    /// Commits whose parents were left out when the repository was imported.
+    shallow: Arc<HashSet<ObjectId>>,
+    as_of: [Option<SystemTime>; 4],
 }
 
 impl Objects {
@@ -154,7 +164,8 @@ impl Objects {
             let metadata = std::fs::metadata(self.directory.join(path));
             metadata.and_then(|metadata| metadata.modified()).ok()
         };
-        let as_of = [changed("pack"), changed("info"), changed("info/commit-graphs")];
+        let names = ["pack", "info", "info/commit-graphs", SHALLOW];
+        let as_of = names.map(changed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = open.as_ref().filter(|open| open.as_of == as_of) {
             return Ok(open.clone());
@@ -169,10 +180,22 @@ impl Objects {
         let store = Arc::new(store.map_err(GitError::objects)?);
         // Without a commit graph, or with a broken one, commits are read themselves.
         let graph = gix_commitgraph::at(self.directory.join("info"), SHA1, None).ok();
-        let opened = Open { store, graph: graph.map(Arc::new), as_of };
+        let shallow = read_shallow(&self.directory.join(SHALLOW))?.into();
+        let opened = Open { store, graph: graph.map(Arc::new), shallow, as_of };
         *open = Some(opened.clone());
         Ok(opened)
     }
+}
+
+/// The commits that git calls shallow, one in each line; none when there is no such file.
+fn read_shallow(path: &Path) -> Result<HashSet<ObjectId>, GitError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(GitError::io("cannot read the file of shallow commits")(error)),
+    };
+    let lines = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| ObjectId::from_hex(line).map_err(GitError::objects)).collect()
 }
 
 /// The end of the time that a request has.
@@ -195,6 +218,7 @@ pub(crate) struct Reader<'a> {
     pub(crate) odb: HandleArc,
     pub(crate) refs: Refs<'a>,
     pub(crate) graph: Option<Arc<gix_commitgraph::Graph>>,
+    shallow: Arc<HashSet<ObjectId>>,
     pub(crate) deadline: Deadline,
     pub(crate) limits: &'a Limits,
     pub(crate) objects: &'a Objects,
@@ -229,6 +253,7 @@ impl Repository {
             odb: handle(&open.store),
             refs: Refs::new(&self.state.path),
             graph: open.graph,
+            shallow: open.shallow,
             deadline: Deadline::after(limits.read_time),
             limits,
             objects: &self.state.objects,
@@ -250,6 +275,7 @@ impl Reader<'_> {
             odb: handle(&self.odb.store()),
             refs: Refs::new(self.directory),
             graph: self.graph.clone(),
+            shallow: Arc::clone(&self.shallow),
             deadline: self.deadline,
             limits: self.limits,
             objects: self.objects,
@@ -269,6 +295,11 @@ impl Reader<'_> {
         let mut bytes = Vec::new();
         let found = self.odb.try_find(id, &mut bytes).map_err(GitError::objects)?;
         let is_wanted = found.is_some_and(|found| found.kind == kind);
+        let is_text = matches!(kind, Kind::Commit | Kind::Tag);
+        if is_wanted && is_text && bytes.len() > LARGEST_COMMIT {
+            let what = format!("{kind} {id}");
+            return Err(GitError::TooLarge { what, limit: LARGEST_COMMIT as u64 });
+        }
         Ok(is_wanted.then_some(bytes))
     }
 
@@ -295,8 +326,17 @@ impl Reader<'_> {
             committer: Signature::parse(commit.committer),
             message: commit.message.to_str_lossy().into_owned(),
             tree: commit.tree(),
-            parents: commit.parents().collect(),
+            parents: self.known_parents(id, commit.parents()),
         }))
+    }
+
+    /// The parents of a commit that are in this repository.
+    pub(crate) fn known_parents(
+        &self,
+        id: &oid,
+        parents: impl Iterator<Item = ObjectId>,
+    ) -> Vec<ObjectId> {
+        if self.shallow.contains(id) { Vec::new() } else { parents.collect() }
     }
 
     pub(crate) fn tree(&self, id: &oid) -> Result<Vec<RawEntry>, GitError> {
@@ -343,6 +383,15 @@ impl Reader<'_> {
     }
 }
 
+impl Commit {
+    /// About what it takes in an answer.
+    pub(crate) fn answer_bytes(&self) -> usize {
+        let of_signature = |signature: &Signature| signature.name.len() + signature.email.len();
+        let signatures = of_signature(&self.author) + of_signature(&self.committer);
+        self.message.len() + signatures + 64 * self.parents.len() + 512
+    }
+}
+
 impl Signature {
     /// Reads what is in a commit or tag, which may be nonsense in old histories.
     fn parse(line: &BStr) -> Self {
@@ -358,6 +407,75 @@ impl Signature {
         let (name, email) = (name.trim().to_owned(), email.trim().to_owned());
         Self { name, email, date: Date { seconds, offset } }
     }
+}
+
+/// A text that is not a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a date is written as in RFC 3339, like 2024-02-29T18:04:56+05:30, and not before 1970")]
+pub struct ParseDateError;
+
+impl FromStr for Date {
+    type Err = ParseDateError;
+
+    /// RFC 3339 to the second; a fraction is cut off. Commits know no time before 1970.
+    fn from_str(text: &str) -> Result<Self, ParseDateError> {
+        parse_date(text).filter(|date| date.seconds >= 0).ok_or(ParseDateError)
+    }
+}
+
+fn parse_date(text: &str) -> Option<Date> {
+    let number = |part: &str| -> Option<i64> {
+        part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten()
+    };
+    let (moment, rest) = text.split_at_checked(19)?;
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if !marks.iter().all(|(at, mark)| moment.as_bytes()[*at] == *mark) {
+        return None;
+    }
+    let field = |from: usize, to: usize| number(moment.get(from..to)?);
+    let (year, month, day) = (field(0, 4)?, field(5, 7)?, field(8, 10)?);
+    let (hour, minute, second) = (field(11, 13)?, field(14, 16)?, field(17, 19)?);
+    let zone = match rest.strip_prefix('.') {
+        Some(fraction) => {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            (zone.len() < fraction.len()).then_some(zone)?
+        }
+        None => rest,
+    };
+    let offset = if zone == "Z" {
+        0
+    } else {
+        let (sign, hours) = zone.split_at_checked(1)?;
+        let (hours, minutes) = hours.split_once(':')?;
+        let sign = match sign {
+            "+" => 1,
+            "-" => -1,
+            _ => return None,
+        };
+        let is_time = hours.len() == 2 && minutes.len() == 2;
+        let (hours, minutes) = (number(hours)?, number(minutes)?);
+        (is_time && hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes) * 60)?
+    };
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let days = days_from_civil(year, month, day);
+    // A day that is none, as the 31st of February, would be another.
+    if civil(days) != (year, month, day) {
+        return None;
+    }
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    Some(Date { seconds, offset: i32::try_from(offset).ok()? })
+}
+
+/// The inverse of [`civil`].
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
 }
 
 impl fmt::Display for Date {
@@ -402,6 +520,44 @@ mod tests {
         assert_eq!(date(1_709_210_096, -3600), "2024-02-29T11:34:56-01:00");
         assert_eq!(date(-1, 0), "1969-12-31T23:59:59Z");
         assert_eq!(date(4_107_542_399, 0), "2100-02-28T23:59:59Z");
+    }
+
+    #[test]
+    fn dates_are_read_as_they_are_shown() {
+        for (text, seconds, offset) in [
+            ("1970-01-01T00:00:00Z", 0, 0),
+            ("2024-02-29T18:04:56+05:30", 1_709_210_096, 19_800),
+            ("2024-02-29T11:34:56-01:00", 1_709_210_096, -3600),
+            ("2100-02-28T23:59:59Z", 4_107_542_399, 0),
+            ("2024-02-29T12:34:56.789Z", 1_709_210_096, 0),
+        ] {
+            let date: Date = text.parse().unwrap();
+            assert_eq!(date, Date { seconds, offset }, "{text}");
+            assert_eq!(date.to_string().parse(), Ok(date));
+        }
+        for bad in [
+            "",
+            "now",
+            "2024-02-29",
+            "2024-02-29T12:34:56",
+            "2024-02-29 12:34:56Z",
+            "2024-02-30T12:34:56Z",
+            "2023-02-29T12:34:56Z",
+            "2024-13-01T12:34:56Z",
+            "2024-00-01T12:34:56Z",
+            "2024-02-29T24:00:00Z",
+            "2024-02-29T12:34:60Z",
+            "2024-02-29T12:34:56.Z",
+            "2024-02-29T12:34:56+0530",
+            "2024-02-29T12:34:56+24:00",
+            "2024-02-29T12:34:56+05:60",
+            "+024-02-29T12:34:56Z",
+            "2024-02-29T12:34:5éZ",
+            "1969-12-31T23:59:59Z",
+            "1970-01-01T00:00:00+00:01",
+        ] {
+            assert_eq!(bad.parse::<Date>(), Err(ParseDateError), "{bad}");
+        }
     }
 
     #[test]

@@ -22,6 +22,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How much of a child's standard error is kept for the log.
 const STDERR_KEPT: usize = 4096;
 
+/// Bytes of a child's standard output that are kept, where it is not a stream for a client.
+pub(crate) const LONGEST_OUTPUT: u64 = 64 << 10;
+
 /// Settings that are the same for every repository. They are given on each start rather than
 /// written to each repository, so that a new version of the server changes them for all.
 const CONFIGURATION: &[(&str, &str)] = &[
@@ -81,29 +84,37 @@ pub(crate) struct GitProgram {
     lock: File,
 }
 
+/// The version of a git, if it has everything used here (2.36, for `core.fsync`). Runs it, and blocks
+/// meanwhile.
+pub fn probe(program: &Path) -> Result<String, GitError> {
+    let output = std::process::Command::new(program).arg("version").env("LC_ALL", "C").output();
+    let failed = || format!("cannot run {}", program.display());
+    let output = output.map_err(|error| GitError::Internal(format!("{}: {error}", failed())))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.trim().strip_prefix("git version ").unwrap_or_default();
+    let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    if found < (2, 36) {
+        return Err(GitError::Internal(format!(
+            "git 2.36 or newer is needed; {} says {:?}",
+            program.display(),
+            text.trim()
+        )));
+    }
+    Ok(version.to_owned())
+}
+
 impl GitProgram {
-    /// Checks that `program` is a git that has everything used here (2.36, for `core.fsync`).
-    /// `lock` is a locked file that each process inherits.
+    /// Checks `program` with [`probe`]. `lock` is a locked file that each process inherits.
     pub(crate) async fn find(
         program: PathBuf,
         limits: ProcessLimits,
         lock: File,
     ) -> Result<Self, GitError> {
-        let this = Self { program, limits, lock };
-        let output = this.command(&[])?.arg("version").stdout(Stdio::piped()).output().await;
-        let output = output.map_err(GitError::io("cannot run git"))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.trim().strip_prefix("git version ").unwrap_or_default();
-        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-        let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        if found < (2, 36) {
-            return Err(GitError::Internal(format!(
-                "git 2.36 or newer is needed; {} says {:?}",
-                this.program.display(),
-                text.trim()
-            )));
-        }
-        Ok(this)
+        let probed = program.clone();
+        let probed = tokio::task::spawn_blocking(move || probe(&probed)).await;
+        probed.map_err(|error| GitError::Internal(format!("a task failed: {error}")))??;
+        Ok(Self { program, limits, lock })
     }
 
     /// `git` with a fixed environment and configuration, its standard streams closed.
@@ -214,6 +225,16 @@ pub(crate) struct GitProcess {
     ended: bool,
 }
 
+/// What came of a `git` that had nothing to be told.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    /// Its beginning, up to [`LONGEST_OUTPUT`].
+    pub(crate) stdout: Vec<u8>,
+    /// Its last lines.
+    pub(crate) stderr: String,
+}
+
 impl GitProcess {
     /// Waits for the end and answers the exit status and the last lines of standard error.
     /// Nothing of its group is left then.
@@ -227,12 +248,44 @@ impl GitProcess {
         Ok((status, stderr))
     }
 
+    /// Lets it run to its end, without any input, and answers what came of it. `TimedOut` when that
+    /// takes longer than `time`.
+    pub(crate) async fn finish(mut self, time: Duration) -> Result<Finished, GitError> {
+        drop(self.stdin.take());
+        let mut stdout = Vec::new();
+        let read = async {
+            if let Some(mut stream) = self.stdout.take() {
+                (&mut stream).take(LONGEST_OUTPUT).read_to_end(&mut stdout).await?;
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        match tokio::time::timeout(time, read).await {
+            Ok(read) => read.map_err(GitError::io("cannot read what git says"))?,
+            Err(_) => {
+                self.terminate().await;
+                return Err(GitError::TimedOut);
+            }
+        }
+        let (status, stderr) = self.wait().await?;
+        Ok(Finished { status, stdout, stderr })
+    }
+
     /// Ends it, first gently: git removes its lock files and temporary objects then.
     pub(crate) async fn terminate(mut self) {
         drop((self.stdin.take(), self.stdout.take()));
         self.signal(Signal::TERM);
         let _ = tokio::time::timeout(GRACE, self.child.wait()).await;
         // What is left of the group, if anything, ends when `self` is dropped.
+    }
+
+    /// Lets everything else on the host go first.
+    pub(crate) fn yield_to_others(&self) {
+        const NICENESS: i32 = 10;
+        let lowered = rustix::process::setpriority_process(Some(self.group), NICENESS);
+        if let Err(error) = lowered {
+            tracing::debug!(%error, "the priority of a git stays as it is");
+        }
     }
 
     fn signal(&self, signal: Signal) {

@@ -53,8 +53,11 @@ pub(crate) struct Shared {
     pub(crate) git: GitProgram,
     pub(crate) limits: Limits,
     pub(crate) admission: Admission,
+    pub(crate) importing: Queue,
     /// Blocking work at one time.
     pub(crate) blocking: Arc<Semaphore>,
+    /// KiB of large files that answers may hold.
+    pub(crate) large_files: Arc<Semaphore>,
     open: Mutex<HashMap<RepositoryId, Opened>>,
 }
 
@@ -110,7 +113,9 @@ impl Repositories {
             root: config.root,
             git,
             admission: Admission::per_host(&config.limits),
+            importing: Queue::of_imports(&config.limits),
             blocking: Arc::new(Semaphore::new(config.limits.blocking_per_host)),
+            large_files: Arc::new(Semaphore::new(kib(config.limits.large_files_bytes))),
             limits: config.limits,
             open: Mutex::default(),
         };
@@ -191,6 +196,11 @@ impl Repositories {
         let ended = tokio::task::spawn_blocking(move || work(&shared)).await;
         ended.map_err(|error| GitError::Internal(format!("a task failed: {error}")))
     }
+}
+
+/// As many as a semaphore can count.
+fn kib(bytes: u64) -> usize {
+    usize::try_from(bytes.div_ceil(1024)).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)
 }
 
 impl Shared {

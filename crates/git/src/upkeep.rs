@@ -9,8 +9,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use tokio::io::AsyncReadExt;
-
 use crate::{GitError, Repository};
 
 /// Packs, and loose objects, from which on upkeep is worth its cost.
@@ -18,8 +16,6 @@ const MANY_PACKS: usize = 16;
 const MANY_LOOSE: usize = 1024;
 /// Refs with a file of their own from which on they are put into one.
 const MANY_REFS: usize = 256;
-/// Bytes of what git says that are kept.
-const LONGEST_REPORT: u64 = 64 << 10;
 
 /// What a repository consists of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +29,8 @@ struct Files {
 
 impl Repository {
     /// Does the upkeep if the repository needs it, and answers whether it did. Takes a place among
-    /// those who prepare packs, and time in proportion to what is new; reads, pushes and commits
-    /// go on meanwhile.
+    /// those who prepare packs, and time in proportion to what is new, at a low priority; reads,
+    /// pushes and commits go on meanwhile.
     pub async fn upkeep(&self) -> Result<bool, GitError> {
         let files = self.blocking(|this| {
             count(&this.state.path).map_err(GitError::io("cannot count the files of a repository"))
@@ -85,26 +81,11 @@ impl Repository {
     async fn run_any(&self, arguments: &[&str]) -> Result<(bool, String), GitError> {
         let path = &self.state.path;
         let arguments = arguments.iter().map(OsStr::new);
-        let mut process = self.shared.git.start(path, &[], None, arguments)?;
-        drop(process.stdin.take());
-        let mut said = Vec::new();
-        let read = async {
-            if let Some(mut stdout) = process.stdout.take() {
-                (&mut stdout).take(LONGEST_REPORT).read_to_end(&mut said).await?;
-                tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await?;
-            }
-            Ok::<_, io::Error>(())
-        };
-        match tokio::time::timeout(self.shared.limits.request_time, read).await {
-            Ok(read) => read.map_err(GitError::io("cannot read what git says"))?,
-            Err(_) => {
-                process.terminate().await;
-                return Err(GitError::TimedOut);
-            }
-        }
-        let (status, message) = process.wait().await?;
-        let said = String::from_utf8_lossy(&said).into_owned() + &message;
-        Ok((status.success(), said))
+        let process = self.shared.git.start(path, &[], None, arguments)?;
+        process.yield_to_others();
+        let finished = process.finish(self.shared.limits.request_time).await?;
+        let said = String::from_utf8_lossy(&finished.stdout).into_owned() + &finished.stderr;
+        Ok((finished.status.success(), said))
     }
 }
 

@@ -68,5 +68,6 @@ pub use address::{GATEWAY_ADDRESS, GATEWAY_MAC, GUEST_ADDRESS, PREFIX_LENGTH, SL
 pub use checks::{Check, checks};
 pub use error::NetworkError;
 pub use ipnet::Ipv4Net;
+pub use link::host_subnets;
 pub use network::{Network, NetworkConfig, OwnedInstance, Traffic};
 pub use vm::VmNetwork;

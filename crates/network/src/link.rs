@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
@@ -26,6 +26,12 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
 
 use crate::error::{Because, NetworkError};
+
+/// The subnets that the host is in at this moment, IPv4 and IPv6, its own addresses and those of
+/// loopback included. Asks the kernel, which answers at once.
+pub fn host_subnets() -> Result<Vec<IpNet>, NetworkError> {
+    Netlink::open()?.subnets()
+}
 
 /// An rtnetlink socket.
 pub(crate) struct Netlink(Socket);
@@ -146,22 +152,26 @@ impl Netlink {
             .because(|| format!("read the counters of link {name}"))
     }
 
-    /// The IPv4 subnets this namespace's links are in; of a point-to-point link, its peer.
-    pub(crate) fn subnets(&self) -> Result<Vec<Ipv4Net>, NetworkError> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+    /// The subnets this namespace's links are in, and of a point-to-point link both ends.
+    fn subnets(&self) -> Result<Vec<IpNet>, NetworkError> {
+        let message = AddressMessage::default();
         let replies = self
             .request(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP)
             .because(|| "list the host's addresses".to_owned())?;
-        let subnets = replies.iter().filter_map(|reply| {
-            let RouteNetlinkMessage::NewAddress(message) = reply else { return None };
-            let address = message.attributes.iter().find_map(|attribute| match attribute {
-                AddressAttribute::Address(IpAddr::V4(address)) => Some(*address),
-                _ => None,
-            })?;
-            Some(Ipv4Net::new(address, message.header.prefix_len).ok()?.trunc())
-        });
-        Ok(subnets.collect())
+        let mut subnets = Vec::new();
+        for reply in replies {
+            let RouteNetlinkMessage::NewAddress(message) = reply else { continue };
+            for attribute in message.attributes {
+                let (AddressAttribute::Address(address) | AddressAttribute::Local(address)) =
+                    attribute
+                else {
+                    continue;
+                };
+                let subnet = IpNet::new(address, message.header.prefix_len);
+                subnets.extend(subnet.map(|subnet| subnet.trunc()));
+            }
+        }
+        Ok(subnets)
     }
 
     fn existing(&self, name: &str) -> io::Result<u32> {

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     block::{self, Claim, HostUse, Registry},
     error::{Because, NetworkError},
     instance::{Instance, Records},
-    link::Netlink,
+    link::host_subnets,
     namespace, resolver,
     rules::{self, Policy},
     vm::{Site, Vm, VmNetwork},
@@ -113,7 +113,12 @@ impl Network {
         let resolver = resolver::choose(&config.resolvers)?;
         let registry = Registry::lock(&config.run_dir)?;
         namespace::prepare_directory()?;
-        let subnets = Netlink::open()?.subnets()?;
+        let subnets = host_subnets()?.into_iter().filter_map(|subnet| match subnet {
+            IpNet::V4(subnet) => Some(subnet),
+            // Guests have no IPv6.
+            IpNet::V6(_) => None,
+        });
+        let subnets: Vec<_> = subnets.collect();
         let in_use = HostUse { subnets: subnets.clone(), uids: block::process_uids()? };
         let claim = registry.claim(&config.state_file, &in_use)?;
         drop(registry);

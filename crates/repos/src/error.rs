@@ -1,7 +1,8 @@
 //! Everything that can go wrong with the repositories of accounts, as callers need to tell it
 //! apart.
 
-use freestyle_git::{GitError, RepositoryId};
+use freestyle_git::{GitError, RemoteError, RepositoryId};
+use freestyle_outbound::OutboundError;
 use freestyle_store::StoreError;
 
 /// Why a call failed.
@@ -16,6 +17,20 @@ pub enum ReposError {
         /// Repositories.
         limit: u64,
     },
+    /// A trigger's endpoint that cannot be one.
+    #[error("the endpoint: {0}")]
+    Endpoint(OutboundError),
+    /// There is no way to the source of an import, or it sent too much.
+    #[error("the source {url}: {cause}")]
+    Source {
+        /// Without credentials.
+        url: String,
+        /// Why.
+        cause: OutboundError,
+    },
+    /// The source of an import does not give what is wanted of it.
+    #[error(transparent)]
+    Import(RemoteError),
     /// What the repository itself says.
     #[error(transparent)]
     Git(GitError),

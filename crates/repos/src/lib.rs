@@ -17,11 +17,16 @@
 //! an owner: what a killed server left half made or half deleted is removed at the next start.
 
 mod error;
+mod import;
 mod repo;
 mod service;
+mod triggers;
 mod updates;
 mod upkeep;
+mod watch;
 
 pub use error::ReposError;
+pub use import::Content;
 pub use repo::Repo;
 pub use service::{Config, NewRepo, RepoPage, Repos};
+pub use triggers::NewTrigger;

@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use freestyle_git::{BranchName, GitError, Limits, Repositories, RepositoryId};
+use freestyle_git::{BranchName, GitError, Limits, Repositories, Repository, RepositoryId};
+use freestyle_outbound::Outbound;
 use freestyle_store::{AccountId, RepositoryRecord, RepositoryState, Store};
 
 use crate::ReposError;
+use crate::import::Content;
 use crate::repo::Repo;
 use crate::upkeep::Upkeep;
+use crate::watch::Watch;
 
 /// Where repositories are and what may be done with them.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct Config {
     pub limits: Limits,
     /// Repositories that one account may have.
     pub repositories_per_account: u64,
+    /// The way to sources of imports, and the judge of endpoints of triggers.
+    pub outbound: Outbound,
 }
 
 /// A repository to be made.
@@ -30,8 +35,11 @@ pub struct NewRepo {
     pub name: Option<String>,
     /// Whether everybody may read it.
     pub public: bool,
-    /// The branch that a clone checks out; it need not exist.
-    pub default_branch: BranchName,
+    /// The branch that a clone checks out; it need not exist. Where none is named it is the one of
+    /// the source, or `main`.
+    pub default_branch: Option<BranchName>,
+    /// What it begins with.
+    pub content: Content,
 }
 
 /// Some of an account's repositories.
@@ -46,7 +54,7 @@ pub struct RepoPage {
 /// The repositories of all accounts. Cheap to clone; all clones are one service.
 #[derive(Clone)]
 pub struct Repos {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What the service and its repositories share.
@@ -54,6 +62,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) git: Repositories,
     pub(crate) upkeep: Upkeep,
+    pub(crate) watch: Watch,
+    pub(crate) outbound: Outbound,
     repositories_per_account: u64,
 }
 
@@ -61,11 +71,11 @@ impl Repos {
     /// Opens the repositories for this server alone and finishes what an earlier one left half
     /// done.
     pub async fn open(config: Config, store: Store) -> Result<Self, ReposError> {
-        let Config { root, git, limits, repositories_per_account } = config;
+        let Config { root, git, limits, repositories_per_account, outbound } = config;
         let git = Repositories::open(freestyle_git::Config { root, git, limits }).await?;
-        let upkeep = Upkeep::default();
-        let this =
-            Self { shared: Arc::new(Shared { store, git, upkeep, repositories_per_account }) };
+        let (upkeep, watch) = (Upkeep::default(), Watch::default());
+        let shared = Shared { store, git, upkeep, watch, outbound, repositories_per_account };
+        let this = Self { shared: Arc::new(shared) };
         this.take_over().await?;
         Ok(this)
     }
@@ -76,6 +86,17 @@ impl Repos {
         for record in system.unfinished_repositories().await? {
             tracing::info!(repository = record.id, state = ?record.state, "removing what is left");
             self.shared.remove(&parse(&record)?).await?;
+        }
+        for record in system.watched_repositories().await? {
+            let id = parse(&record)?;
+            let caught_up = match self.shared.found(Some(record), &id).await {
+                Ok(repo) => repo.catch_up().await,
+                Err(error) => Err(error),
+            };
+            // One that cannot be read must not keep the others from being served.
+            if let Err(error) = caught_up {
+                tracing::error!(repository = %id, %error, "cannot see what moved in it meanwhile");
+            }
         }
         Ok(())
     }
@@ -91,7 +112,7 @@ impl Repos {
             let name = new.name.as_deref();
             let record = scope.insert_repository(id.as_str(), name, new.public, most).await?;
             let mut record = record.ok_or(ReposError::TooMany { limit: most })?;
-            match shared.fill(&id, &new).await {
+            match shared.fill(&id, new.default_branch, new.content).await {
                 Ok(git) => {
                     record.state = RepositoryState::Ready;
                     Ok(Repo { record, git, shared })
@@ -176,9 +197,15 @@ impl Shared {
     async fn fill(
         &self,
         id: &RepositoryId,
-        new: &NewRepo,
-    ) -> Result<freestyle_git::Repository, ReposError> {
-        let git = self.git.create(id, &new.default_branch).await?;
+        default_branch: Option<BranchName>,
+        content: Content,
+    ) -> Result<Repository, ReposError> {
+        let first = match &default_branch {
+            Some(branch) => branch.clone(),
+            None => BranchName::parse("main")?,
+        };
+        let git = self.git.create(id, &first).await?;
+        content.fill(&git, default_branch, &self.outbound).await?;
         if !self.store.system().finish_repository(id.as_str()).await? {
             return Err(ReposError::NotFound(id.clone()));
         }

@@ -15,14 +15,12 @@
 //! * Before the server answers anyone, it compares these with the refs on disk
 //!   (`freestyle_git::Repository::refs`) and records every difference as if the ref had just moved.
 //!
-//! Repositories that nobody watches cost nothing. An update that was recorded twice, or two of the
-//! same ref that were recorded in the wrong order, only make the comparison find a difference that
-//! is none: one notice too many, never one too few.
+//! The watcher is `watch`, for triggers.
 
 use freestyle_git::{RefUpdate, RepositoryId};
 
-use crate::ReposError;
 use crate::service::Shared;
+use crate::{ReposError, watch};
 
 impl Shared {
     /// Records what follows from refs that have moved, durably. Runs in a task that does not end
@@ -36,6 +34,6 @@ impl Shared {
             return Ok(());
         }
         self.upkeep.has_changed(repository);
-        Ok(())
+        Ok(self.watch.record(&self.store, repository, watch::moves(updates)).await?)
     }
 }

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::ids::{BuildId, IdentityId, OperationId, SnapshotId, TokenId, VmId};
+use crate::ids::{
+    BuildId, DeliveryId, IdentityId, OperationId, SnapshotId, TokenId, TriggerId, VmId,
+};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,12 @@ pub enum StoreError {
     /// The repository never existed or was deleted.
     #[error("there is no repository {0}")]
     NoSuchRepository(String),
+    /// The trigger never existed, was deleted, or is another repository's.
+    #[error("the repository has no trigger {0}")]
+    NoSuchTrigger(TriggerId),
+    /// The delivery never existed, was forgotten, or is another trigger's.
+    #[error("the trigger has no delivery {0}")]
+    NoSuchDelivery(DeliveryId),
     /// The identity may not use this, so that there is nothing to change or revoke.
     #[error("the identity has no such grant")]
     NoSuchGrant,

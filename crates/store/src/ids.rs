@@ -156,6 +156,19 @@ id_type!(
     "an operation id is op- and 20 characters of a-z and 0-9"
 );
 
+id_type!(
+    /// A webhook of a repository.
+    TriggerId,
+    "trg-",
+    "a trigger id is trg- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// One message to a webhook.
+    DeliveryId,
+    "dlv-",
+    "a delivery id is dlv- and 20 characters of a-z and 0-9"
+);
+
 /// A tenant: it owns API keys and everything else. A UUID (protocol section 5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(String);

@@ -29,6 +29,7 @@
 mod accounts;
 mod api_keys;
 mod builds;
+mod deliveries;
 mod error;
 mod git_grants;
 mod identities;
@@ -44,6 +45,7 @@ mod secret;
 mod snapshot_record;
 mod snapshots;
 mod store;
+mod triggers;
 mod vm_grants;
 mod vm_record;
 mod vms;
@@ -51,13 +53,14 @@ mod vms;
 pub use accounts::Account;
 pub use api_keys::ApiKey;
 pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
+pub use deliveries::{Attempt, DeliveryOutcome, DeliveryRecord, DeliveryState, DueDelivery};
 pub use error::StoreError;
 pub use git_grants::{GitGrant, MAX_GIT_GRANTS, RepositoryLevel};
 pub use identities::{Identity, MAX_IDENTITIES};
 pub use identity_tokens::{IdentityToken, MAX_TOKENS};
 pub use ids::{
-    AccountId, ApiKeyId, BuildId, BuildPhaseId, IdentityId, InstanceId, OperationId, ParseIdError,
-    SnapshotId, TokenId, VmGrantId, VmId,
+    AccountId, ApiKeyId, BuildId, BuildPhaseId, DeliveryId, IdentityId, InstanceId, OperationId,
+    ParseIdError, SnapshotId, TokenId, TriggerId, VmGrantId, VmId,
 };
 pub use instances::SLOTS;
 pub use operations::Operation;
@@ -69,6 +72,7 @@ pub use snapshot_record::{
 };
 pub use snapshots::SnapshotEnd;
 pub use store::{AccountScope, Store, SystemScope};
+pub use triggers::{BranchMove, MAX_TRIGGERS, NewTrigger, TriggerRecord};
 pub use vm_grants::{MAX_VM_GRANTS, VmGrant};
 pub use vm_record::{
     DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,

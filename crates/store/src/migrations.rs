@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "initial", sql: include_str!("../migrations/0001_initial.sql") },
     Migration { name: "identities", sql: include_str!("../migrations/0002_identities.sql") },
     Migration { name: "repositories", sql: include_str!("../migrations/0003_repositories.sql") },
+    Migration { name: "triggers", sql: include_str!("../migrations/0004_triggers.sql") },
 ];
 
 /// Applies what is missing, all of it or nothing.

@@ -89,6 +89,15 @@ pub(crate) fn optional_integer(value: Option<u64>) -> Result<Option<i64>, StoreE
     value.map(integer).transpose()
 }
 
+/// A JSON column that may be NULL.
+pub(crate) fn optional_json<T: serde::de::DeserializeOwned>(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Option<T>, sqlx::Error> {
+    let text: Option<&str> = row.try_get(column)?;
+    decoded(column, text.map(serde_json::from_str).transpose())
+}
+
 /// A value as a JSON column.
 pub(crate) fn json<T: serde::Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Database(error.to_string()))

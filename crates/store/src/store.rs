@@ -4,12 +4,14 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Sqlite, Transaction};
+use tokio::sync::watch;
 
 use crate::error::StoreError;
 use crate::ids::AccountId;
@@ -29,8 +31,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection, which sees what others wrote and writes nothing itself.
     pub(crate) watcher: SqlitePool,
     pub(crate) rights: Rights,
+    /// Changes whenever a delivery is added.
+    pub(crate) queue: Arc<watch::Sender<()>>,
 }
 
 impl Store {
@@ -59,7 +64,8 @@ impl Store {
         let read = options.read_only(true);
         let readers = pool(READERS).connect_with(read.clone()).await?;
         let watcher = pool(1).connect_lazy_with(read);
-        Ok(Self { writer, readers, watcher, rights: Rights::new() })
+        let queue = Arc::new(watch::Sender::new(()));
+        Ok(Self { writer, readers, watcher, rights: Rights::new(), queue })
     }
 
     /// Waits for running queries and closes the database. Needed for nothing but tidiness: a store

@@ -9,17 +9,21 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use freestyle_access::Access;
+use freestyle_git::{BranchName, RepositoryId};
 use freestyle_image::Image;
 use freestyle_qemu::AcceleratorChoice;
+use freestyle_repos::{Content, NewRepo, Repos};
 use freestyle_store::{
-    AccountId, ApiKeyId, BuildId, IdentityId, NewVm, Persistence, Secret, Settled, Sizing,
-    SnapshotId, Store, TokenId, VmId, VmSettings,
+    AccountId, ApiKeyId, BuildId, IdentityId, NewVm, Persistence, RepositoryLevel, Secret, Settled,
+    Sizing, SnapshotId, Store, TokenId, VmId, VmSettings,
 };
 use freestyle_vm::VmService;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::{ApiState, all_routes, framed, router, serve};
@@ -37,6 +41,10 @@ enum For {
     VmViewer,
     /// As [`For::VmViewer`], as one of the Linux users that were granted.
     VmActor,
+    /// An account, and identities that may read the repository of the path.
+    RepoReader,
+    /// An account, and identities that may write to the repository of the path.
+    RepoWriter,
 }
 
 /// Every endpoint of the server: who may call it, method and path, and a body that it accepts. The
@@ -92,6 +100,48 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "POST /identity/v1/identities/{identity}/permissions/git/{repo}", READ),
     (For::Account, "PUT /identity/v1/identities/{identity}/permissions/git/{repo}", READ),
     (For::Account, "DELETE /identity/v1/identities/{identity}/permissions/git/{repo}", ""),
+    (For::Account, "GET /git/v1/repo", ""),
+    (For::Account, "POST /git/v1/repo", "{}"),
+    (For::RepoReader, "GET /git/v1/repo/{repo}", ""),
+    (For::Account, "DELETE /git/v1/repo/{repo}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo_id}/visibility", ""),
+    (For::Account, "PUT /git/v1/repo/{repo_id}/visibility", r#"{"visibility": "private"}"#),
+    (For::RepoReader, "GET /git/v1/repo/{repo_id}/default-branch", ""),
+    (For::RepoWriter, "PUT /git/v1/repo/{repo_id}/default-branch", r#"{"defaultBranch": "x"}"#),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/heads/", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/heads", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/heads/{branch}", ""),
+    (For::RepoWriter, "POST /git/v1/repo/{repo}/git/refs/heads/{branch}", "{}"),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/heads/{branch}/{*rest}", ""),
+    (For::RepoWriter, "POST /git/v1/repo/{repo}/git/refs/heads/{branch}/{*rest}", "{}"),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/tags/", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/tags", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/tags/{tag}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/refs/tags/{tag}/{*rest}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/tags/{hash}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/blobs/{hash}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/trees/{hash}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/commits", ""),
+    (For::RepoWriter, "POST /git/v1/repo/{repo}/git/commits", COMMIT_OBJECT),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/git/commits/{hash}", ""),
+    (For::RepoWriter, "POST /git/v1/repo/{repo}/commits", r#"{"message": "m", "files": []}"#),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/contents/", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/contents", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/contents/{path}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/contents/{path}/", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/contents/{path}/{*rest}", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/tarball", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/zip", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/compare", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/search", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/search/files", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/search/commits", ""),
+    (For::RepoReader, "GET /git/v1/repo/{repo}/search/diffs", ""),
+    (For::Account, "ANY /git/v1/repo/{repo}/github-sync", ""),
+    (For::Account, "ANY /git/v1/repo/{repo}/repair", ""),
+    (For::Account, "ANY /git/v1/repo/{repo}/repair/{job_id}", ""),
+    (For::Account, "ANY /git/v1/repo/{repo}/trigger", ""),
+    (For::Account, "ANY /git/v1/repo/{repo}/trigger/{trigger}", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/pty", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/pty/sessions", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/pty/sessions/{session_id}", ""),
@@ -104,6 +154,7 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "ANY /v1/vms/{vm_id}/watch-files", ""),
 ];
 const READ: &str = r#"{"permission": "read"}"#;
+const COMMIT_OBJECT: &str = r#"{"message": "m", "tree": "x", "parents": []}"#;
 
 /// How the router prints what answers for every other path.
 const THE_FALLBACKS: &[&str] = &["/", "/{*__private__axum_fallback}"];
@@ -114,11 +165,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 const UNAUTHORIZED: (u16, &str) = (401, "UNAUTHORIZED_ERROR");
 const FOR_ACCOUNTS: (u16, &str) = (403, "FORBIDDEN");
 const WRONG_USER: (u16, &str) = (403, "ACCESS_DENIED");
+const READ_ONLY: (u16, &str) = (403, "REPOSITORY_ACCESS_DENIED");
 
 /// A server with two accounts on it, and an identity of the first. A caller is the headers it sends.
 struct World {
     address: SocketAddr,
     store: Store,
+    repos: Repos,
     account: AccountId,
     key: ApiKeyId,
     owner: String,
@@ -128,6 +181,9 @@ struct World {
     token: String,
     /// Revoked ones, malformed ones, several at once, none at all.
     nobodies: Vec<(&'static str, String)>,
+    vms: VmService,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
     _dir: TempDir,
 }
 
@@ -136,7 +192,7 @@ struct Things {
     vm: VmId,
     identity: IdentityId,
     token: TokenId,
-    repository: String,
+    repository: RepositoryId,
 }
 
 enum Body<'a> {
@@ -168,8 +224,21 @@ impl World {
         let vms = VmService::take_over(config(&dir), store.clone()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = router(ApiState { vms, store: store.clone(), access });
-        tokio::spawn(serve(listener, router, std::future::pending()));
+        let repos = freestyle_repos::Config {
+            root: dir.path().join("git"),
+            git: "git".into(),
+            limits: freestyle_git::Limits::default(),
+            repositories_per_account: 1000,
+        };
+        let repos = Repos::open(repos, store.clone()).await.unwrap();
+        let state =
+            ApiState { vms: vms.clone(), repos: repos.clone(), store: store.clone(), access };
+        let router = router(state);
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(serve(listener, router, async {
+            // Dropping the sender stops the server too.
+            _ = stopped.await;
+        }));
 
         let account = store.system().create_account("owner").await.unwrap().id;
         let other = store.system().create_account("stranger").await.unwrap().id;
@@ -215,8 +284,19 @@ impl World {
             identity,
             nobodies,
             store,
+            repos,
+            vms,
+            stop,
+            running,
             _dir: dir,
         }
+    }
+
+    /// Gives back what the VM service has of the host.
+    async fn end(self) {
+        drop(self.stop);
+        self.running.await.unwrap();
+        self.vms.shut_down().await;
     }
 
     /// Things of the first account that no endpoint has touched yet.
@@ -240,10 +320,14 @@ impl World {
         self.store.system().finish_operation(&create.id, stopped).await.unwrap();
         let identity = scope.create_identity().await.unwrap().id;
         let (token, _) = scope.create_token(&identity).await.unwrap();
-        let repository = AccountId::random().to_string();
-        scope.insert_repository(&repository, None, false, 1000).await.unwrap().unwrap();
-        assert!(self.store.system().finish_repository(&repository).await.unwrap());
-        Things { vm: vm.id, identity, token: token.id, repository }
+        let repository = NewRepo {
+            name: None,
+            public: false,
+            default_branch: BranchName::parse("main").unwrap(),
+            content: Content::Nothing,
+        };
+        let repository = self.repos.create(&self.account, repository).await.unwrap();
+        Things { vm: vm.id, identity, token: token.id, repository: repository.id().clone() }
     }
 
     /// Lets the identity use the VM as these Linux users.
@@ -255,6 +339,15 @@ impl World {
         let users: Option<Vec<String>> =
             users.map(|users| users.iter().map(|&user| user.to_owned()).collect());
         scope.grant_vm(&self.identity, vm, users.as_deref(), &self.key).await.unwrap();
+    }
+
+    /// Lets the identity read the repository, or write to it.
+    async fn grant_repository(&self, repository: &RepositoryId, level: RepositoryLevel) {
+        let (scope, repository) = (self.store.account_scope(&self.account), repository.as_str());
+        if scope.git_grant(&self.identity, repository).await.unwrap().is_some() {
+            scope.revoke_git_grant(&self.identity, repository).await.unwrap();
+        }
+        scope.grant_git(&self.identity, repository, level, &self.key).await.unwrap();
     }
 
     async fn ask(&self, endpoint: &str, path: &str, headers: &str, body: Body<'_>) -> Answer {
@@ -292,13 +385,15 @@ impl Answer {
 
     /// Not refused for who is calling; whether the call then succeeds is another matter.
     fn is_let_in(&self) -> bool {
-        !matches!(self.status, 401 | 403) && self.body["code"] != "VM_NOT_FOUND"
+        let code = self.body["code"].as_str().unwrap_or_default();
+        !matches!(self.status, 401 | 403)
+            && !["VM_NOT_FOUND", "REPOSITORY_NOT_FOUND"].contains(&code)
     }
 
     /// The answer without the names of these things.
     fn about(&self, things: &Things) -> (u16, String) {
         let Things { vm, identity, token, repository } = things;
-        let names = [vm.as_str(), identity.as_str(), token.as_str(), repository];
+        let names = [vm.as_str(), identity.as_str(), token.as_str(), repository.as_str()];
         let body = self.body.to_string();
         (self.status, names.iter().fold(body, |body, name| body.replace(name, "...")))
     }
@@ -319,7 +414,14 @@ fn path(endpoint: &str, things: &Things) -> String {
         .replace("{id}", things.vm.as_str())
         .replace("{identity}", things.identity.as_str())
         .replace("{token}", things.token.as_str())
-        .replace("{repo}", &things.repository)
+        .replace("{repo}", things.repository.as_str())
+        .replace("{repo_id}", things.repository.as_str())
+        .replace("{path}", "src%2Fa")
+        .replace("{branch}", "feature%2Fx")
+        .replace("{tag}", "v1")
+        .replace("{hash}", "0123456789012345678901234567890123456789")
+        .replace("{job_id}", "x")
+        .replace("{trigger}", "x")
         .replace("{snapshot_id}", SnapshotId::random().as_str())
         .replace("{build_id}", BuildId::random().as_str())
         .replace("{request_id}", "ri-abcdefghij0123456789")
@@ -424,6 +526,10 @@ async fn every_endpoint_lets_in_whom_it_says_and_nobody_else() {
             For::VmViewer | For::VmActor => {
                 answer.is((404, "VM_NOT_FOUND")) && answer.body["vmId"] == things.vm.as_str()
             }
+            For::RepoReader | For::RepoWriter => {
+                answer.is((404, "REPOSITORY_NOT_FOUND"))
+                    && answer.body["repoId"] == things.repository.as_str()
+            }
         };
         check(is_right, "a token without a grant", &answer);
 
@@ -442,6 +548,7 @@ async fn every_endpoint_lets_in_whom_it_says_and_nobody_else() {
                 For::Everybody | For::Anyone | For::VmViewer => None,
                 For::Account => Some(FOR_ACCOUNTS),
                 For::VmActor => (!is_allowed).then_some(WRONG_USER),
+                For::RepoReader | For::RepoWriter => Some((404, "REPOSITORY_NOT_FOUND")),
             };
             // Who is let in sends one that is refused, so that nothing is done.
             let body = if refusal.is_some() { Body::Announced } else { Body::Sent("[]") };
@@ -453,13 +560,32 @@ async fn every_endpoint_lets_in_whom_it_says_and_nobody_else() {
             check(is_right, &format!("a token granted {users:?}, as {named:?}"), &answer);
         }
 
+        for level in [RepositoryLevel::Read, RepositoryLevel::Write] {
+            world.grant_repository(&things.repository, level).await;
+            let refusal = match (who, level) {
+                (For::Account, _) => Some(FOR_ACCOUNTS),
+                (For::RepoWriter, RepositoryLevel::Read) => Some(READ_ONLY),
+                (For::RepoReader | For::RepoWriter, _) => None,
+                // The grant is no concern of theirs.
+                _ => break,
+            };
+            let body = if refusal.is_some() { Body::Announced } else { Body::Sent("[]") };
+            let answer = world.ask(endpoint, &path, &world.token, body).await;
+            let is_right = match refusal {
+                Some(refusal) => answer.is(refusal),
+                None => answer.is_let_in(),
+            };
+            check(is_right, &format!("a token granted {level:?}"), &answer);
+        }
+
         // What is another's is answered like what never was.
-        if path.contains(things.vm.as_str()) || path.contains(things.identity.as_str()) {
+        let names = [things.vm.as_str(), things.identity.as_str(), things.repository.as_str()];
+        if names.iter().any(|name| path.contains(name)) {
             let never = Things {
                 vm: VmId::random(),
                 identity: IdentityId::random(),
                 token: TokenId::random(),
-                repository: AccountId::random().to_string(),
+                repository: RepositoryId::random(),
             };
             let unknown = self::path(endpoint, &never);
             let foreign = world.ask(endpoint, &path, &world.stranger, Body::Sent(body)).await;
@@ -472,5 +598,6 @@ async fn every_endpoint_lets_in_whom_it_says_and_nobody_else() {
         let answer = world.ask(endpoint, &path, &world.owner, Body::Sent("[]")).await;
         check(answer.is_let_in(), "the account's key", &answer);
     }
+    world.end().await;
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

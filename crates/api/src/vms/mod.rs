@@ -51,19 +51,6 @@ pub(crate) fn courtesy_routes() -> Router<App> {
         .route("/v1/vms/{vm_id}/files/{filepath}/{*rest}", methods())
 }
 
-/// A label for people; `bad` is the code for one that is none.
-fn label(name: Option<String>, bad: Code) -> Result<Option<String>, ApiError> {
-    const MAX_CHARS: usize = 255;
-    let Some(name) = name else { return Ok(None) };
-    if name.is_empty() || name.chars().count() > MAX_CHARS {
-        return Err(ApiError::new(bad, format!("name must have 1 to {MAX_CHARS} characters")));
-    }
-    if name.chars().any(char::is_control) {
-        return Err(ApiError::new(bad, "name must not hold control characters"));
-    }
-    Ok(Some(name))
-}
-
 /// The priority of something sticky (protocol section 6.2).
 fn priority(asked: Option<u8>, bad: Code) -> Result<u8, ApiError> {
     const DEFAULT: u8 = 5;

@@ -12,11 +12,12 @@ use freestyle_client::wire::{
 use freestyle_store::AccountId;
 use freestyle_vm::{SnapshotInfo, SnapshotPersistence, SnapshotState, TakeSnapshot};
 
-use super::{label, priority};
+use super::priority;
 use crate::App;
 use crate::authenticate::Account;
 use crate::body::Limits;
 use crate::error::{ApiError, Code};
+use crate::label::label;
 use crate::long_call::{answer, to_completion};
 use crate::path::{SnapshotPath, VmPath};
 use crate::timestamp::rfc3339;

@@ -9,6 +9,7 @@ mod build;
 mod create;
 mod exec;
 mod files;
+pub mod git;
 mod identity;
 mod snapshot;
 mod spec;

@@ -80,6 +80,7 @@ pub(crate) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Cli
     checks.extend([
         tool("mkfs.ext4", "e2fsprogs"),
         tool("mmdebstrap", "mmdebstrap"),
+        git(&config.git),
         guest_agent(&config.image.agent),
         disk("data disk", &config.data_dir),
         disk("cache disk", &config.cache_dir),
@@ -146,6 +147,18 @@ fn tool(name: &'static str, package: &str) -> Check {
             name,
             "not found, and no base image can be built without it",
             format!("install the package {package}"),
+        ),
+    }
+}
+
+/// Its version, as the server will find it.
+fn git(path: &Path) -> Check {
+    match freestyle_git::probe(path) {
+        Ok(version) => Check::ok("git", version),
+        Err(error) => Check::problem(
+            "git",
+            error.to_string(),
+            "install the package git, or name one with --git",
         ),
     }
 }

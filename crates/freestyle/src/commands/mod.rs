@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod doctor;
+pub(crate) mod git;
 pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod serve;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
             let client = client(environment)?;
             client_runtime()?.block_on(vm::run(command, &client))
         }
+        Command::Git(command) => git::run(command, environment),
         Command::Identity(command) => {
             let client = client(environment)?;
             client_runtime()?.block_on(identity::run(command, &client)).map(|()| ExitCode::SUCCESS)

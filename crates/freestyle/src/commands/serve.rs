@@ -12,12 +12,17 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use freestyle_access::Access;
-use freestyle_api::ApiState;
+use freestyle_api::{ApiState, GitHostState};
 use freestyle_image::Progress;
+use freestyle_outbound::Outbound;
+use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
+use freestyle_webhooks::Webhooks;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
 use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
@@ -29,6 +34,7 @@ use crate::operator::OperatorSocket;
 
 use self::first_start::AdminKey;
 use self::lock::DataDirLock;
+use self::operator::Witnesses;
 use self::ready::Ready;
 
 /// Options of `freestyle serve`.
@@ -59,43 +65,88 @@ async fn serve(config: Config) -> Result<(), CliError> {
     // Signals are caught from here on: a start that is interrupted ends like any other.
     let shutdown = shutdown_signal()?;
     let store = Store::open(&config.metadata_file()).await?;
-    let listener = bind(config.api_listen, "--api-listen").await?;
-    let address = listener.local_addr()?;
+    let api_listener = bind(config.api_listen, "--api-listen").await?;
+    let git_listener = bind(config.git_listen, "--git-listen").await?;
+    let api_url = local_url(api_listener.local_addr()?);
+    let local_git_url = local_url(git_listener.local_addr()?);
+    let git_url = config.git_url.clone().unwrap_or(local_git_url);
 
     tokio::pin!(shutdown);
-    let vms = tokio::select! {
-        vms = compose(&config, &store) => vms?,
+    let Services { vms, repos, webhooks } = tokio::select! {
+        services = compose(&config, &store, &git_url) => services?,
         () = &mut shutdown => return Ok(()),
     };
     // Only now: a key that is made by a start that fails would never be shown.
     let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
-    let ready = Ready::new(api_url(address), admin_key.secret());
+    let ready = Ready::new(api_url, git_url.clone(), admin_key.secret());
     if let Some(file) = &config.ready_file {
         ready.write(file).await?;
     }
     say_how_to_use(&ready, &admin_key)?;
-    info!(%address, "ready");
+    info!(api_url = ready.api_url(), git_url, "ready");
 
     let operator = OperatorSocket::bind(&config.data_dir)?;
-    let (questions, rows) = (vms.clone(), store.clone());
-    let operator = tokio::spawn(
-        operator.serve(async move |question| operator::answer(question, &questions, &rows).await),
-    );
+    let witnesses = Witnesses { vms: vms.clone(), repos: repos.clone(), store: store.clone() };
+    let mut background = JoinSet::new();
+    background
+        .spawn(operator.serve(async move |question| witnesses.clone().answer(question).await));
+    background.spawn(repos.clone().keep_fast());
+    let delivering = webhooks.clone();
+    background.spawn(async move { delivering.run().await });
     let access = Access::new(store.clone());
-    let router = freestyle_api::router(ApiState { vms: vms.clone(), store: store.clone(), access });
-    freestyle_api::serve(listener, router, shutdown).await;
+    let git_host = GitHostState { access: access.clone(), repos: repos.clone(), webhooks };
+    let git_host = freestyle_api::git_host(git_host);
+    let api = ApiState { vms: vms.clone(), repos, git_url, store: store.clone(), access };
+    let api = freestyle_api::router(api);
+    // Both end when the sender is dropped.
+    let (stop, receiver) = watch::channel(());
+    let stopped = async |mut stopped: watch::Receiver<()>| while stopped.changed().await.is_ok() {};
+    tokio::join!(
+        freestyle_api::serve(api_listener, api, stopped(receiver.clone())),
+        freestyle_api::serve(git_listener, git_host, stopped(receiver)),
+        async {
+            shutdown.await;
+            drop(stop);
+        },
+    );
     info!("shutting down; VMs run on");
-    operator.abort();
-    // What it holds is let go of before the services end.
-    _ = operator.await;
+    // What they hold is let go of before the services end.
+    background.shutdown().await;
     vms.shut_down().await;
     store.close().await;
     Ok(())
 }
 
+/// What answers and works, besides the HTTP servers.
+struct Services {
+    vms: VmService,
+    repos: Repos,
+    webhooks: Webhooks,
+}
+
 /// The services, started in the order in which they need each other. Builds the base image if there
 /// is none yet, which takes minutes.
-async fn compose(config: &Config, store: &Store) -> Result<VmService, CliError> {
+async fn compose(config: &Config, store: &Store, git_url: &str) -> Result<Services, CliError> {
+    let allowed = config.allowed_targets.clone();
+    let outbound = tokio::task::spawn_blocking(move || Outbound::new(allowed)).await;
+    let outbound = outbound.map_err(|error| CliError::new(error.to_string()))?;
+    let repos = freestyle_repos::Config {
+        root: config.data_dir.join("git"),
+        git: config.git.clone(),
+        limits: freestyle_git::Limits::default(),
+        repositories_per_account: config.repos_per_account,
+        outbound: outbound.clone(),
+    };
+    let repos = Repos::open(repos, store.clone()).await.map_err(|error| {
+        CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
+    })?;
+    let webhooks = freestyle_webhooks::Config {
+        issuer: git_url.to_owned(),
+        keys: config.webhook_keys_file(),
+        retry_time: config.webhook_retry_time,
+    };
+    let webhooks = Webhooks::open(webhooks, store.clone(), repos.clone(), outbound).await;
+    let webhooks = webhooks.map_err(|error| CliError::new(error.to_string()))?;
     let image = freestyle_image::ensure(&config.cache_dir, &config.image, log_progress).await?;
     let vms = freestyle_vm::Config {
         data_dir: config.data_dir.clone(),
@@ -107,9 +158,10 @@ async fn compose(config: &Config, store: &Store) -> Result<VmService, CliError> 
         resolvers: config.dns_resolvers.clone(),
         image,
     };
-    VmService::open(vms, store.clone()).await.map_err(|error| {
+    let vms = VmService::open(vms, store.clone()).await.map_err(|error| {
         CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
-    })
+    })?;
+    Ok(Services { vms, repos, webhooks })
 }
 
 fn log_progress(progress: Progress) {
@@ -154,7 +206,7 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, CliError> 
 }
 
 /// How to reach a listener from this host.
-fn api_url(address: SocketAddr) -> String {
+fn local_url(address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -190,9 +242,9 @@ mod tests {
 
     #[test]
     fn an_address_for_all_interfaces_is_reached_through_loopback() {
-        assert_eq!(api_url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
-        assert_eq!(api_url("[::]:80".parse().unwrap()), "http://[::1]:80");
-        assert_eq!(api_url("192.0.2.1:80".parse().unwrap()), "http://192.0.2.1:80");
+        assert_eq!(local_url("0.0.0.0:80".parse().unwrap()), "http://127.0.0.1:80");
+        assert_eq!(local_url("[::]:80".parse().unwrap()), "http://[::1]:80");
+        assert_eq!(local_url("192.0.2.1:80".parse().unwrap()), "http://192.0.2.1:80");
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use super::Search;
 use super::pattern::expression;
 use crate::error::SearchKind;
 use crate::history::Walk;
+use crate::limits::Room;
 use crate::objects::Commit;
 use crate::{GitError, Repository};
 
@@ -35,6 +36,7 @@ impl Repository {
             let from = reader.resolve_commit(search.revision())?;
             let page = search.page();
             let (mut total_commits, mut commits) = (0, Vec::new());
+            let mut room = Room::of_answer();
             let mut walk = Walk::new(reader, from, &[])?;
             while let Some(id) = walk.next()? {
                 let commit = reader.commit(&id)?;
@@ -43,6 +45,7 @@ impl Repository {
                 }
                 if page.contains(&total_commits) {
                     let summary = commit.message.lines().next().unwrap_or_default().to_owned();
+                    room.take(commit.answer_bytes() + summary.len())?;
                     commits.push(CommitMatch { commit, summary });
                 }
                 total_commits += 1;

@@ -3,10 +3,11 @@
 use regex::bytes::Regex;
 
 use super::pattern::{PathFilter, expression};
-use super::text::{decode, for_each_matching_line, shown, utf16_column};
+use super::text::{decode, for_each_matching_line, matches_in, shown, utf16_column};
 use super::{Search, TreeFile, extension, parallel};
 use crate::diff::is_text;
 use crate::error::SearchKind;
+use crate::limits::Room;
 use crate::objects::Reader;
 use crate::{GitError, Repository};
 
@@ -14,6 +15,8 @@ use crate::{GitError, Repository};
 const CONTEXT: usize = 2;
 /// Matches of one file that are answered; all are counted.
 const MOST_MATCHES: usize = 1000;
+/// What a match takes besides its texts.
+const MATCH_BYTES: usize = 192;
 
 /// Files in which something was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub struct SearchedFile {
     pub extension: Option<String>,
     /// Bytes.
     pub size: u64,
-    /// What matches, at most 1000.
+    /// What matches: the first 1000, or fewer where the answer would become too large.
     pub matches: Vec<ContentMatch>,
 }
 
@@ -82,7 +85,9 @@ fn find(
         reader.deadline.check()?;
         let Some(content) = read(reader, file)? else { return Ok(0) };
         let mut count = 0;
-        for_each_matching_line(&decode(&content), expression, |line| count += line.matches.len());
+        for_each_matching_line(&decode(&content), expression, |found| {
+            count += matches_in(found.line, expression).count();
+        });
         Ok(count)
     })?;
     let total_matches = counts.iter().sum();
@@ -93,7 +98,7 @@ fn find(
     let files = parallel::map(reader, shown, |reader, file| {
         reader.deadline.check()?;
         let content = read(reader, file)?.unwrap_or_default();
-        let matches = matches_of(&decode(&content), expression);
+        let matches = matches_of(&decode(&content), expression, Room::share(shown.len()));
         let (path, extension) = (file.path.clone(), extension(&file.path));
         Ok(SearchedFile { path, extension, size: content.len() as u64, matches })
     })?;
@@ -110,10 +115,11 @@ fn read(reader: &Reader<'_>, file: &TreeFile) -> Result<Option<Vec<u8>>, GitErro
     }
 }
 
-fn matches_of(text: &str, expression: &Regex) -> Vec<ContentMatch> {
-    let mut matches = Vec::new();
+/// The first matches of a file, for as long as they take no more than so many bytes; at least one.
+fn matches_of(text: &str, expression: &Regex, bytes: usize) -> Vec<ContentMatch> {
+    let (mut matches, mut taken) = (Vec::new(), 0);
     for_each_matching_line(text, expression, |found| {
-        if matches.len() >= MOST_MATCHES {
+        if matches.len() >= MOST_MATCHES || taken >= bytes {
             return;
         }
         let mut context_before: Vec<_> =
@@ -121,10 +127,17 @@ fn matches_of(text: &str, expression: &Regex) -> Vec<ContentMatch> {
         context_before.reverse();
         let after = text[found.start..].lines().skip(1).take(CONTEXT);
         let context_after: Vec<_> = after.map(shown).collect();
-        for (start, end) in found.matches {
+        let line = shown(found.line);
+        let context = context_before.iter().chain(&context_after).map(String::len);
+        let each = line.len() + context.sum::<usize>() + MATCH_BYTES;
+        for (start, end) in matches_in(found.line, expression) {
+            if matches.len() >= MOST_MATCHES || taken >= bytes {
+                return;
+            }
+            taken += each;
             matches.push(ContentMatch {
                 line_number: found.number,
-                line: shown(found.line),
+                line: line.clone(),
                 start_column: utf16_column(found.line, start),
                 end_column: utf16_column(found.line, end),
                 context_before: context_before.clone(),
@@ -132,6 +145,5 @@ fn matches_of(text: &str, expression: &Regex) -> Vec<ContentMatch> {
             });
         }
     });
-    matches.truncate(MOST_MATCHES);
     matches
 }

@@ -9,6 +9,7 @@ use super::{Search, parallel};
 use crate::diff::{Change, for_each_changed_line};
 use crate::error::SearchKind;
 use crate::history::Walk;
+use crate::limits::Room;
 use crate::objects::{Commit, Reader};
 use crate::{GitError, Repository};
 
@@ -16,6 +17,8 @@ use crate::{GitError, Repository};
 const BATCH: usize = 128;
 /// Matches of one commit that are answered.
 const MOST_MATCHES: usize = 1000;
+/// What a match takes besides its line.
+const MATCH_BYTES: usize = 128;
 
 /// Commits that added or removed something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +86,7 @@ fn find(
     let from = reader.resolve_commit(search.revision())?;
     let mut walk = Walk::new(reader, from, &[])?;
     let page = search.page();
+    let (share, mut room) = (Room::share(page.len()), Room::of_answer());
     let (mut total_commits, mut commits) = (0, Vec::new());
     loop {
         let mut batch = Vec::with_capacity(BATCH);
@@ -94,13 +98,14 @@ fn find(
             return Ok(DiffMatches { total_commits, has_more: false, commits });
         }
         let found = parallel::map(reader, &batch, |reader, id| {
-            search_commit(reader, reader.commit(id)?, expression, filter)
+            search_commit(reader, reader.commit(id)?, expression, filter, share)
         })?;
         for commit in found.into_iter().flatten() {
             if total_commits >= page.end {
                 return Ok(DiffMatches { total_commits: page.end + 1, has_more: true, commits });
             }
             if page.contains(&total_commits) {
+                room.take(commit.commit.answer_bytes() + commit.summary.len())?;
                 commits.push(commit);
             }
             total_commits += 1;
@@ -108,27 +113,35 @@ fn find(
     }
 }
 
+/// What the matches of one commit may still take.
+struct Left {
+    matches: usize,
+    bytes: usize,
+}
+
 fn search_commit(
     reader: &Reader<'_>,
     commit: Commit,
     expression: &Regex,
     filter: &PathFilter,
+    bytes: usize,
 ) -> Result<Option<DiffCommit>, GitError> {
     let parent = match commit.parents[..] {
         [] => None,
         [parent] => Some(reader.commit(&parent)?.tree),
         _ => return Ok(None),
     };
-    let (mut files, mut left) = (Vec::new(), MOST_MATCHES);
+    let (mut files, mut left) = (Vec::new(), Left { matches: MOST_MATCHES, bytes });
     for change in reader.tree_changes(parent, Some(commit.tree))? {
         let path = change.path.to_str_lossy();
-        if left == 0 || !filter.accepts(&path) {
+        if left.matches == 0 || left.bytes == 0 {
+            break;
+        }
+        if !filter.accepts(&path) {
             continue;
         }
         reader.deadline.check()?;
-        let mut matches = search_change(reader, &change, expression)?;
-        matches.truncate(left);
-        left -= matches.len();
+        let matches = search_change(reader, &change, expression, &mut left)?;
         if !matches.is_empty() {
             files.push(DiffFile { path: path.into_owned(), matches });
         }
@@ -141,6 +154,7 @@ fn search_change(
     reader: &Reader<'_>,
     change: &Change,
     expression: &Regex,
+    left: &mut Left,
 ) -> Result<Vec<DiffMatch>, GitError> {
     let (Some(old), Some(new)) = (reader.text_of(change.old)?, reader.text_of(change.new)?) else {
         return Ok(Vec::new());
@@ -155,16 +169,21 @@ fn search_change(
     for_each_changed_line(old.as_bytes(), new.as_bytes(), |changed| {
         let line = changed.line.trim_end_with(|c| c == '\n' || c == '\r');
         let line = std::str::from_utf8(line).unwrap_or_default();
-        if matches.len() >= MOST_MATCHES {
-            return;
+        for (start, end) in matches_in(line, expression) {
+            if left.matches == 0 || left.bytes == 0 {
+                return;
+            }
+            let line = shown(line);
+            left.matches -= 1;
+            left.bytes = left.bytes.saturating_sub(line.len() + MATCH_BYTES);
+            matches.push(DiffMatch {
+                line,
+                line_number: changed.number as usize,
+                start_column: start,
+                end_column: end,
+                is_addition: changed.is_addition,
+            });
         }
-        matches.extend(matches_in(line, expression).into_iter().map(|(start, end)| DiffMatch {
-            line: shown(line),
-            line_number: changed.number as usize,
-            start_column: start,
-            end_column: end,
-            is_addition: changed.is_addition,
-        }));
     });
     Ok(matches)
 }

@@ -3,6 +3,7 @@
 use super::pattern::{PathFilter, expression, globs};
 use super::{Search, extension};
 use crate::error::SearchKind;
+use crate::limits::Room;
 use crate::{GitError, Repository};
 
 /// Files whose path matches.
@@ -49,7 +50,9 @@ impl Repository {
             let found = reader.files_of(tree, &|path| filter.accepts(path) && matches(path))?;
             let page = search.page();
             let total_files = found.len();
+            let mut room = Room::of_answer();
             let files = found.into_iter().skip(page.start).take(page.len()).map(|file| {
+                room.take(2 * file.path.len())?;
                 let size = reader.header(&file.id)?.map_or(0, |(_, size)| size);
                 Ok(FileMatch { extension: extension(&file.path), path: file.path, size })
             });

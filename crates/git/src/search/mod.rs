@@ -12,6 +12,8 @@ mod parallel;
 mod pattern;
 mod text;
 
+pub(crate) use pattern::path_globs;
+
 pub use commits::{CommitMatch, CommitMatches};
 pub use contents::{ContentMatch, ContentMatches, SearchedFile};
 pub use diffs::{DiffCommit, DiffFile, DiffMatch, DiffMatches};
@@ -20,6 +22,7 @@ pub use files::{FileMatch, FileMatches};
 use gix_hash::ObjectId;
 use gix_object::bstr::ByteSlice;
 
+use crate::limits::Room;
 use crate::objects::Reader;
 use crate::{GitError, Repository};
 
@@ -27,6 +30,9 @@ const MOST_RESULTS: usize = 1000;
 const DEFAULT_RESULTS: usize = 100;
 /// Files of one tree that a search looks at.
 const MOST_FILES: usize = 1_000_000;
+
+/// What the paths of those that are accepted may take.
+const MOST_PATH_BYTES: usize = 256 << 20;
 
 /// What is searched for, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +113,7 @@ impl Reader<'_> {
         let mut files = Vec::new();
         let mut left = vec![(String::new(), tree)];
         let mut seen = 0usize;
+        let mut room = Room::new("the list of files", MOST_PATH_BYTES);
         while let Some((folder, tree)) = left.pop() {
             self.deadline.check()?;
             for entry in self.tree(&tree)? {
@@ -120,6 +127,7 @@ impl Reader<'_> {
                 if entry.mode.is_tree() {
                     left.push((path, entry.id));
                 } else if entry.mode.is_blob() && accepts(&path) {
+                    room.take(path.len() + size_of::<TreeFile>())?;
                     files.push(TreeFile { path, id: entry.id });
                 }
             }

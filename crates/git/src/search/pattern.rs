@@ -3,7 +3,7 @@
 //! Everything is matched in time linear in the text: regular expressions without back references,
 //! and globs that become such.
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::Search;
@@ -69,27 +69,40 @@ impl PathFilter {
 
 /// A glob on paths. `*` stays within a directory and `**` does not; a pattern without a slash means
 /// a name in any directory; a pattern that matches a directory matches everything in it.
-pub(super) fn globs(
+pub(crate) fn path_globs(
     pattern: &str,
     case_sensitive: bool,
     kind: SearchKind,
-) -> Result<GlobSet, GitError> {
+) -> Result<[Glob; 2], GitError> {
     let invalid = |reason: String| GitError::InvalidPattern { kind, reason };
     if pattern.len() > LONGEST {
         return Err(invalid(format!("it is longer than {LONGEST} bytes")));
     }
     let pattern = pattern.trim_start_matches("./").trim_start_matches('/').trim_end_matches('/');
     let anywhere = if pattern.contains('/') { "" } else { "**/" };
-    let mut set = GlobSetBuilder::new();
-    for pattern in [format!("{anywhere}{pattern}"), format!("{anywhere}{pattern}/**")] {
+    let glob = |pattern: String| {
         let glob = GlobBuilder::new(&pattern)
             .literal_separator(true)
             .case_insensitive(!case_sensitive)
             .backslash_escape(true)
             .build();
-        set.add(glob.map_err(|error| invalid(error.kind().to_string()))?);
+        glob.map_err(|error| invalid(error.kind().to_string()))
+    };
+    Ok([glob(format!("{anywhere}{pattern}"))?, glob(format!("{anywhere}{pattern}/**"))?])
+}
+
+/// The same as one set.
+pub(super) fn globs(
+    pattern: &str,
+    case_sensitive: bool,
+    kind: SearchKind,
+) -> Result<GlobSet, GitError> {
+    let mut set = GlobSetBuilder::new();
+    for glob in path_globs(pattern, case_sensitive, kind)? {
+        set.add(glob);
     }
-    set.build().map_err(|error| invalid(error.kind().to_string()))
+    let invalid = |error: globset::Error| error.kind().to_string();
+    set.build().map_err(|error| GitError::InvalidPattern { kind, reason: invalid(error) })
 }
 
 #[cfg(test)]

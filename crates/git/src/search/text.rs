@@ -23,7 +23,7 @@ fn decode_line(line: &[u8]) -> String {
     }
 }
 
-/// A line of text and where in it something matches, in bytes.
+/// A line of text in which something matches.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct MatchingLine<'a> {
     /// From 1.
@@ -32,8 +32,6 @@ pub(super) struct MatchingLine<'a> {
     pub(super) start: usize,
     /// Without its end.
     pub(super) line: &'a str,
-    /// Each match in it.
-    pub(super) matches: Vec<(usize, usize)>,
 }
 
 /// Hands each line with a match. A match never goes over the end of a line, as in `grep`: the
@@ -59,17 +57,16 @@ pub(super) fn for_each_matching_line<'a>(
         number += bytes[counted..start].iter().filter(|byte| **byte == b'\n').count();
         counted = start;
         let content = text[start..end].strip_suffix('\r').unwrap_or(&text[start..end]);
-        let matches = matches_in(content, expression);
-        if !matches.is_empty() {
-            line(MatchingLine { number, start, line: content, matches });
+        if expression.is_match(content.as_bytes()) {
+            line(MatchingLine { number, start, line: content });
         }
         at = end + 1;
     }
 }
 
-/// Where an expression matches in one line.
-pub(super) fn matches_in(line: &str, expression: &Regex) -> Vec<(usize, usize)> {
-    expression.find_iter(line.as_bytes()).map(|found| (found.start(), found.end())).collect()
+/// Where an expression matches in one line, in bytes. A line may be a large file.
+pub(super) fn matches_in(line: &str, expression: &Regex) -> impl Iterator<Item = (usize, usize)> {
+    expression.find_iter(line.as_bytes()).map(|found| (found.start(), found.end()))
 }
 
 /// A column as JavaScript counts it, so that `line.slice(start, end)` is the match.
@@ -97,8 +94,10 @@ mod tests {
         let expression =
             regex::bytes::RegexBuilder::new(expression).multi_line(true).crlf(true).build();
         let mut found = Vec::new();
-        for_each_matching_line(text, &expression.unwrap(), |line| {
-            found.push((line.number, line.line.to_owned(), line.matches));
+        let expression = expression.unwrap();
+        for_each_matching_line(text, &expression, |line| {
+            let matches = matches_in(line.line, &expression).collect();
+            found.push((line.number, line.line.to_owned(), matches));
         });
         found
     }

@@ -1,8 +1,11 @@
 //! Commits made through the API: files in, one compare-and-swap of a branch out.
 
+mod object;
 mod path;
 mod store;
 mod tree;
+
+pub use self::object::{NewCommitObject, Signed};
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,7 +17,7 @@ use gix_object::Kind;
 
 use self::store::NewObjects;
 use self::tree::{Edit, Edits};
-use crate::objects::{Commit, Reader};
+use crate::objects::{Commit, Date, Reader};
 use crate::refs::Swap;
 use crate::{BranchName, GitError, Repository};
 
@@ -23,7 +26,7 @@ const LOCK_ATTEMPTS: u32 = 200;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// A commit without an expected parent is made anew when a push was faster.
 const REBASE_ATTEMPTS: usize = 16;
-const LONGEST_MESSAGE: usize = 1 << 20;
+const LONGEST_MESSAGE: usize = 64 << 10;
 const LONGEST_NAME: usize = 1024;
 
 /// Who makes a commit.
@@ -40,9 +43,20 @@ pub struct Identity {
 pub enum Encoding {
     /// As it is.
     #[default]
-    Utf8,
+    Plain,
     /// As base64, with padding.
     Base64,
+}
+
+/// What kind of file it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileMode {
+    /// A file.
+    Plain,
+    /// A file that can be run.
+    Executable,
+    /// A symbolic link, whose content is its target.
+    Link,
 }
 
 /// A change of one file: exactly one of content and deletion.
@@ -51,9 +65,11 @@ pub struct FileChange {
     /// From the root of the repository.
     pub path: String,
     /// The new content.
-    pub content: Option<String>,
+    pub content: Option<Vec<u8>>,
     /// How `content` is written.
     pub encoding: Encoding,
+    /// Without one a file that is there stays executable if it is, and a new one is a plain file.
+    pub mode: Option<FileMode>,
     /// Whether the file is to be deleted.
     pub deleted: bool,
 }
@@ -96,7 +112,7 @@ impl Repository {
                 self.shared.limits.commit_files
             )));
         }
-        let bytes = request.files.iter().filter_map(|file| file.content.as_ref()).map(String::len);
+        let bytes = request.files.iter().filter_map(|file| file.content.as_ref()).map(Vec::len);
         if bytes.sum::<usize>() as u64 > limit {
             return Err(GitError::TooLarge { what: "the commit".to_owned(), limit });
         }
@@ -156,8 +172,11 @@ struct Prepared {
     branch: Option<BranchName>,
     author: Identity,
     expected: Option<ObjectId>,
-    files: Vec<(String, Option<Bytes>)>,
+    files: Vec<PreparedFile>,
 }
+
+/// A file with its new content and mode; without, it is deleted.
+type PreparedFile = (String, Option<(Bytes, Option<FileMode>)>);
 
 /// A commit that no branch has yet.
 struct Built {
@@ -169,20 +188,7 @@ struct Built {
 impl Prepared {
     fn new(request: NewCommit) -> Result<Self, GitError> {
         let refuse = |reason: &str| Err(GitError::InvalidRequest(reason.to_owned()));
-        if request.message.trim().is_empty() {
-            return refuse("the message of a commit cannot be empty");
-        }
-        if request.message.contains('\0') || request.message.len() > LONGEST_MESSAGE {
-            return refuse(
-                "the message of a commit cannot be longer than 1 MiB or have a zero byte",
-            );
-        }
-        for part in [&request.author.name, &request.author.email] {
-            let is_bad = |c: char| c.is_control() || c == '<' || c == '>';
-            if part.trim().is_empty() || part.contains(is_bad) || part.len() > LONGEST_NAME {
-                return refuse("an author has a name and an email, without angle brackets");
-            }
-        }
+        request.author.check()?;
         let expected = match request.expected_sha.as_deref().map(crate::revision::full_id) {
             Some(None) => return refuse("expectedSha is not the id of a commit"),
             Some(Some(expected)) => Some(expected),
@@ -191,10 +197,7 @@ impl Prepared {
         let branch = request.branch.as_deref();
         let branch = branch.map(|name| name.strip_prefix("refs/heads/").unwrap_or(name));
         let branch = branch.map(BranchName::parse).transpose()?;
-        let mut message = request.message;
-        if !message.ends_with('\n') {
-            message.push('\n');
-        }
+        let message = checked_message(request.message)?;
         let files = request.files.into_iter().map(FileChange::decode).collect::<Result<_, _>>()?;
         Ok(Self { message, branch, author: request.author, expected, files })
     }
@@ -223,7 +226,9 @@ impl Prepared {
         let mut edits = Edits::default();
         for (path, content) in &self.files {
             let edit = match content {
-                Some(content) => Edit::Write(new.add(reader, Kind::Blob, content.clone())?),
+                Some((content, mode)) => {
+                    Edit::Write(new.add(reader, Kind::Blob, content.clone())?, *mode)
+                }
                 None => Edit::Delete,
             };
             edits.add(path, edit)?;
@@ -239,31 +244,82 @@ impl Prepared {
     }
 
     fn encode(&self, tree: ObjectId, base: Option<&Commit>) -> Bytes {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.map_or(0, |now| now.as_secs().cast_signed());
+        let now = now().seconds;
         // Never before its parent, whatever the clocks did: walks go by the time.
         let now = base.map_or(now, |base| now.max(base.committer.date.seconds));
-        let parent = base.map_or(String::new(), |base| format!("parent {}\n", base.sha));
-        let who = format!("{} <{}> {now} +0000", self.author.name.trim(), self.author.email.trim());
-        let message = &self.message;
-        format!("tree {tree}\n{parent}author {who}\ncommitter {who}\n\n{message}").into()
+        let parents: Vec<_> = base.iter().map(|base| base.sha).collect();
+        let who = self.author.signed(Date { seconds: now, offset: 0 });
+        encode(tree, &parents, &who, &who, &self.message)
     }
 }
 
+/// A message, checked, with the line end that git's own have.
+fn checked_message(mut message: String) -> Result<String, GitError> {
+    let refuse = |reason: &str| Err(GitError::InvalidRequest(reason.to_owned()));
+    if message.trim().is_empty() {
+        return refuse("the message of a commit cannot be empty");
+    }
+    if message.contains('\0') || message.len() > LONGEST_MESSAGE {
+        return refuse("the message of a commit cannot be longer than 64 KiB or have a zero byte");
+    }
+    if !message.ends_with('\n') {
+        message.push('\n');
+    }
+    Ok(message)
+}
+
+/// A commit as it is stored. The parts were checked.
+fn encode(
+    tree: ObjectId,
+    parents: &[ObjectId],
+    author: &str,
+    committer: &str,
+    message: &str,
+) -> Bytes {
+    let parents: String = parents.iter().map(|parent| format!("parent {parent}\n")).collect();
+    format!("tree {tree}\n{parents}author {author}\ncommitter {committer}\n\n{message}").into()
+}
+
+impl Identity {
+    fn check(&self) -> Result<(), GitError> {
+        for part in [&self.name, &self.email] {
+            let is_bad = |c: char| c.is_control() || c == '<' || c == '>';
+            if part.trim().is_empty() || part.contains(is_bad) || part.len() > LONGEST_NAME {
+                let reason = "an author has a name and an email, without angle brackets";
+                return Err(GitError::InvalidRequest(reason.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// As it is written in a commit.
+    fn signed(&self, date: Date) -> String {
+        let Date { seconds, offset } = date;
+        let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.unsigned_abs() / 60);
+        let zone = format!("{sign}{:02}{:02}", minutes / 60, minutes % 60);
+        format!("{} <{}> {seconds} {zone}", self.name.trim(), self.email.trim())
+    }
+}
+
+/// Now, in UTC.
+fn now() -> Date {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Date { seconds: now.map_or(0, |now| now.as_secs().cast_signed()), offset: 0 }
+}
+
 impl FileChange {
-    /// The path and its new content; none deletes it.
-    fn decode(self) -> Result<(String, Option<Bytes>), GitError> {
+    fn decode(self) -> Result<PreparedFile, GitError> {
         let path = self.path;
         match (self.content, self.deleted) {
             (Some(content), false) => {
                 let content =
                     match self.encoding {
-                        Encoding::Utf8 => content.into_bytes(),
+                        Encoding::Plain => content,
                         Encoding::Base64 => base64::engine::general_purpose::STANDARD
                             .decode(content)
                             .map_err(|_| GitError::InvalidBase64 { path: path.clone() })?,
                     };
-                Ok((path, Some(content.into())))
+                Ok((path, Some((content.into(), self.mode))))
             }
             (None, true) => Ok((path, None)),
             _ => {

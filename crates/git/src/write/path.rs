@@ -1,6 +1,7 @@
 //! Which paths a file of a commit may have.
 
 use crate::GitError;
+use crate::objects::DEEPEST;
 
 const LONGEST: usize = 4096;
 const LONGEST_PART: usize = 255;
@@ -16,6 +17,9 @@ pub(super) fn parts(path: &str) -> Result<Vec<&str>, GitError> {
         return refuse("it is too long");
     }
     let parts: Vec<_> = path.split('/').collect();
+    if parts.len() > DEEPEST {
+        return refuse("it has more directories within each other than can be read");
+    }
     for part in &parts {
         if part.is_empty() {
             return refuse("it begins or ends with a slash, or has two in a row");

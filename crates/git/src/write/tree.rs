@@ -7,6 +7,7 @@ use gix_object::Kind;
 use gix_object::bstr::ByteSlice;
 use gix_object::tree::{EntryKind, EntryMode};
 
+use super::FileMode;
 use super::path;
 use super::store::NewObjects;
 use crate::GitError;
@@ -15,8 +16,8 @@ use crate::objects::{RawEntry, Reader};
 /// What happens to one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Edit {
-    /// The file has this blob from now on.
-    Write(ObjectId),
+    /// The file has this blob from now on, and this mode.
+    Write(ObjectId, Option<FileMode>),
     /// The file is gone.
     Delete,
 }
@@ -101,17 +102,25 @@ impl Edits {
         let mut folder = was.filter(|(mode, _)| mode.is_tree()).map(|(_, id)| id);
         if !self.below.is_empty() {
             let is_file = was.is_some() && folder.is_none();
-            if is_file && !matches!(self.edit, Some(Edit::Write(_))) {
+            if is_file && !matches!(self.edit, Some(Edit::Write(..))) {
                 return in_the_way("a part of it is a file, not a directory");
             }
             folder = self.apply(reader, folder, path, new)?;
         }
         match (self.edit, folder) {
-            (Some(Edit::Write(_)), Some(_)) => in_the_way("it is a directory, not a file"),
-            (Some(Edit::Write(blob)), None) => {
-                // The executable bit stays; a symbolic link becomes a file.
-                let mode = was.map(|(mode, _)| mode).filter(|mode| mode.is_blob());
-                Ok(Some((mode.unwrap_or(EntryKind::Blob.into()), blob)))
+            (Some(Edit::Write(..)), Some(_)) => in_the_way("it is a directory, not a file"),
+            (Some(Edit::Write(blob, mode)), None) => {
+                let mode = match mode {
+                    Some(FileMode::Plain) => EntryKind::Blob.into(),
+                    Some(FileMode::Executable) => EntryKind::BlobExecutable.into(),
+                    Some(FileMode::Link) => EntryKind::Link.into(),
+                    // The executable bit stays; a symbolic link becomes a file.
+                    None => {
+                        let mode = was.map(|(mode, _)| mode).filter(|mode| mode.is_blob());
+                        mode.unwrap_or(EntryKind::Blob.into())
+                    }
+                };
+                Ok(Some((mode, blob)))
             }
             (_, Some(tree)) => Ok(Some((EntryKind::Tree.into(), tree))),
             (Some(Edit::Delete), None) => Ok(None),

@@ -26,7 +26,7 @@ async fn a_commit_is_what_git_sees_and_clones() {
             path: "bin".into(),
             content: Some("AAEC/w==".into()),
             encoding: Encoding::Base64,
-            deleted: false,
+            ..FileChange::default()
         },
         delete("src/deep/a.txt"),
     ]);
@@ -137,7 +137,7 @@ async fn changes_that_make_no_sense_are_refused_and_leave_nothing() {
     let base = repository.create_commit(base).await.unwrap();
     let file = |path: &str| FileChange {
         path: path.to_owned(),
-        content: Some("x".to_owned()),
+        content: Some("x".into()),
         ..FileChange::default()
     };
     let is_path: fn(&GitError) -> bool = |e| matches!(e, GitError::InvalidFilePath { .. });

@@ -3,8 +3,10 @@
 
 mod support;
 
+mod bombs;
 mod commits;
 mod crashes;
+mod imports;
 mod pushes;
 mod reads;
 mod relations;
@@ -12,4 +14,5 @@ mod repositories;
 mod searches;
 mod transfers;
 mod upkeep;
+mod watches;
 mod wire;

@@ -45,14 +45,14 @@ async fn contents_of_files_and_directories() {
         panic!("a file")
     };
     assert_eq!((name.as_str(), path.as_str()), ("lib.rs", "src/lib.rs"));
-    assert_eq!(content, b"fn one() {}\nfn two() {}\n");
+    assert_eq!(*content, *b"fn one() {}\nfn two() {}\n");
     assert_eq!(sha.to_string(), client.git(&["rev-parse", "HEAD:src/lib.rs"]).await);
     let Contents::File { content, .. } =
         repository.contents("src/lib.rs", "main~1", false).await.unwrap()
     else {
         panic!("a file")
     };
-    assert_eq!(content, b"fn one() {}\n");
+    assert_eq!(*content, *b"fn one() {}\n");
 
     let Contents::Directory(flat) = repository.contents("", "HEAD", false).await.unwrap() else {
         panic!("a directory")
@@ -245,7 +245,7 @@ async fn single_objects_are_read_by_their_id() {
     assert_eq!(tree[0].name, "README.md");
     assert_eq!((tree[0].kind, tree[4].kind), (EntryKind::Blob(8), EntryKind::Tree));
     let blob = repository.blob(&tree[0].sha.to_string()).await.unwrap();
-    assert_eq!(blob.content, b"# Hello\n");
+    assert_eq!(*blob.content, *b"# Hello\n");
 
     let wrong = tree[0].sha.to_string();
     assert!(matches!(repository.commit(&wrong).await, Err(GitError::CommitNotFound { .. })));

@@ -292,7 +292,7 @@ async fn receive_pack(
 pub(crate) fn new_commit(branch: &str, files: &[(&str, &str)]) -> freestyle_git::NewCommit {
     let file = |(path, content): &(&str, &str)| freestyle_git::FileChange {
         path: (*path).to_owned(),
-        content: Some((*content).to_owned()),
+        content: Some((*content).into()),
         ..Default::default()
     };
     freestyle_git::NewCommit {

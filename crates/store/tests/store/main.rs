@@ -10,10 +10,12 @@ mod instances;
 mod model;
 mod operations;
 mod pool;
+mod repositories;
 mod rights;
 mod snapshots;
 mod suspend;
 mod tenancy;
+mod triggers;
 
 use freestyle_store::{
     Account, NewSnapshot, NewVm, Persistence, Settled, Sizing, SnapshotId, SnapshotPersistence,

@@ -23,9 +23,9 @@ use freestyle_vm::{CreateVm, DEFAULT_IDLE_TIMEOUT};
 use self::place::Place;
 use self::settings::Settings;
 pub(super) use self::settings::{activity_threshold, idle_timeout, ready_timeout};
-use super::label;
 use super::snapshots::decode_persistence;
 use crate::error::{ApiError, Code};
+use crate::label::label;
 
 /// Either a VM that can be made or an error the SDK knows.
 pub(super) fn decode_create(request: CreateVmRequest) -> Result<CreateVm, ApiError> {

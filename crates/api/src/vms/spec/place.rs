@@ -5,9 +5,9 @@ use freestyle_store::SnapshotId;
 use freestyle_vm::setup::Source;
 use serde_json::{Map, Value};
 
-use super::super::label;
 use super::setup::Wishes;
 use crate::error::{ApiError, Code, excerpt};
+use crate::label::label;
 
 /// Fields of the contract that this version does not act on.
 pub(super) const NOT_SUPPORTED: &[&str] =

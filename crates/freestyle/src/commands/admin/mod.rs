@@ -1,6 +1,8 @@
 //! `freestyle admin ...`: accounts and API keys, in the metadata of the server on this host, whether
 //! or not it runs; and what only the server knows.
 
+mod fsck;
+mod rotate;
 mod storage;
 
 use std::path::PathBuf;
@@ -25,6 +27,9 @@ pub(crate) enum Command {
     /// Manage API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look after the repositories
+    #[command(subcommand)]
+    Git(GitCommand),
     /// Show what takes space on the disk, and whose it is
     #[command(after_help = storage::HELP)]
     Storage {
@@ -44,6 +49,24 @@ pub(crate) enum AccountCommand {
     },
     /// List accounts
     List {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GitCommand {
+    /// Check that repositories are whole
+    #[command(after_help = fsck::HELP)]
+    Fsck {
+        /// Id of a repository [default: all]
+        repo: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Replace the key that webhooks are signed with
+    #[command(after_help = rotate::HELP)]
+    RotateKey {
         #[command(flatten)]
         common: Common,
     },
@@ -95,6 +118,12 @@ pub(crate) struct Common {
 
 pub(crate) async fn run(command: Command, environment: &Environment) -> Result<(), CliError> {
     match command {
+        Command::Git(GitCommand::Fsck { repo, common }) => {
+            fsck::run(&config(&common, environment)?, repo, common.json).await
+        }
+        Command::Git(GitCommand::RotateKey { common }) => {
+            rotate::run(&existing(&common, environment).await?, common.json).await
+        }
         Command::Account(AccountCommand::Create { name, common }) => {
             check_name(&name)?;
             let store = open(&common, environment).await?;
@@ -152,11 +181,15 @@ fn config(common: &Common, environment: &Environment) -> Result<Config, CliError
 /// Opens the metadata of a server that was started at least once: a mistyped folder must not
 /// become a new server.
 async fn open(common: &Common, environment: &Environment) -> Result<Store, CliError> {
+    let config = existing(common, environment).await?;
+    Ok(Store::open(&config.metadata_file()).await?)
+}
+
+async fn existing(common: &Common, environment: &Environment) -> Result<Config, CliError> {
     let config = config(common, environment)?;
     let file = config.metadata_file();
-    let exists = tokio::fs::try_exists(&file).await;
-    match exists {
-        Ok(true) => Ok(Store::open(&file).await?),
+    match tokio::fs::try_exists(&file).await {
+        Ok(true) => Ok(config),
         Ok(false) => Err(CliError::with_hint(
             format!("no server has kept data in {}", config.data_dir.display()),
             "--data-dir says where it does; the first `freestyle serve` makes it",

@@ -28,10 +28,10 @@ Examples:
   freestyle identity revoke ID --vm VM
   freestyle identity revoke ID --repo REPO";
 
-/// What is granted.
+/// What is granted, as options: exactly one of them is there.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-pub(crate) struct Thing {
+pub(crate) struct ThingArgs {
     /// Id of a VM
     #[arg(long)]
     vm: Option<String>,
@@ -40,13 +40,28 @@ pub(crate) struct Thing {
     repo: Option<String>,
 }
 
+/// What is granted, by its id.
+enum Thing {
+    Vm(String),
+    Repository(String),
+}
+
+impl From<ThingArgs> for Thing {
+    fn from(ThingArgs { vm, repo }: ThingArgs) -> Self {
+        match vm {
+            Some(vm) => Self::Vm(vm),
+            None => Self::Repository(repo.expect("clap requires one of them")),
+        }
+    }
+}
+
 /// Options of `freestyle identity grant`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GrantArgs {
     /// Id of the identity
     identity: String,
     #[command(flatten)]
-    thing: Thing,
+    thing: ThingArgs,
     /// A Linux user to act as in the VM; may be given several times [default: any]
     #[arg(long = "user", value_name = "USER", conflicts_with = "repo")]
     users: Vec<String>,
@@ -85,7 +100,7 @@ pub(crate) struct RevokeArgs {
     /// Id of the identity
     identity: String,
     #[command(flatten)]
-    thing: Thing,
+    thing: ThingArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -93,8 +108,8 @@ pub(crate) struct RevokeArgs {
 
 pub(super) async fn grant(args: GrantArgs, client: &Client) -> Result<(), CliError> {
     let GrantArgs { identity, thing, users, level, json } = args;
-    match thing {
-        Thing { vm: Some(vm), .. } => {
+    match Thing::from(thing) {
+        Thing::Vm(vm) => {
             let allowed_users = (!users.is_empty()).then_some(users);
             let request = VmPermissionRequest { allowed_users };
             let granted = async {
@@ -108,7 +123,7 @@ pub(super) async fn grant(args: GrantArgs, client: &Client) -> Result<(), CliErr
             let granted = spinner::during("Granting the VM", granted).await?;
             if json { print_json(&granted) } else { print_line(&format!("granted {vm}")) }
         }
-        Thing { repo: Some(repo), .. } => {
+        Thing::Repository(repo) => {
             let permission = match level {
                 Level { write: true, .. } => GitAccessLevel::Write,
                 Level { read: true, .. } => GitAccessLevel::Read,
@@ -134,7 +149,6 @@ pub(super) async fn grant(args: GrantArgs, client: &Client) -> Result<(), CliErr
             }
             print_line(&format!("granted {repo}"))
         }
-        Thing { vm: None, repo: None } => unreachable!("one of them is required"),
     }
 }
 
@@ -166,18 +180,17 @@ pub(super) async fn list(args: ListArgs, client: &Client) -> Result<(), CliError
 
 pub(super) async fn revoke(args: RevokeArgs, client: &Client) -> Result<(), CliError> {
     let RevokeArgs { identity, thing, json } = args;
-    let id = match thing {
-        Thing { vm: Some(vm), .. } => {
+    let id = match Thing::from(thing) {
+        Thing::Vm(vm) => {
             let revoked = client.revoke_vm(&identity, &vm);
             spinner::during("Revoking the grant", revoked).await?;
             vm
         }
-        Thing { repo: Some(repo), .. } => {
+        Thing::Repository(repo) => {
             let revoked = client.revoke_repository(&identity, &repo);
             spinner::during("Revoking the grant", revoked).await?;
             repo
         }
-        Thing { vm: None, repo: None } => unreachable!("one of them is required"),
     };
     done(json, "revoked", &id)
 }

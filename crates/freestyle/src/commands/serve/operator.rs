@@ -2,18 +2,42 @@
 
 use std::collections::HashMap;
 
+use freestyle_git::RepositoryId;
+use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
 
 use crate::operator::{Answer, Question, Storage, StorageItem, StorageKind};
 
-pub(super) async fn answer(question: Question, vms: &VmService, store: &Store) -> Answer {
-    match question {
-        Question::Storage => match storage(vms, store).await {
-            Ok(storage) => Answer::Storage(storage),
-            Err(reason) => Answer::Failed(reason),
-        },
+/// Who knows the answers.
+#[derive(Clone)]
+pub(super) struct Witnesses {
+    pub(super) vms: VmService,
+    pub(super) repos: Repos,
+    pub(super) store: Store,
+}
+
+impl Witnesses {
+    pub(super) async fn answer(&self, question: Question) -> Answer {
+        let answered = match question {
+            Question::Storage => storage(&self.vms, &self.store).await.map(Answer::Storage),
+            Question::Repositories => repositories(&self.store).await.map(Answer::Repositories),
+            Question::GitFsck { repository } => {
+                fsck(&self.repos, &repository).await.map(Answer::GitFsck)
+            }
+        };
+        answered.unwrap_or_else(Answer::Failed)
     }
+}
+
+async fn repositories(store: &Store) -> Result<Vec<String>, String> {
+    let all = store.system().all_repositories().await.map_err(|error| error.to_string())?;
+    Ok(all.into_iter().map(|repository| repository.id).collect())
+}
+
+async fn fsck(repos: &Repos, repository: &str) -> Result<Vec<String>, String> {
+    let id = repository.parse::<RepositoryId>().map_err(|error| error.to_string())?;
+    repos.fsck(&id).await.map_err(|error| error.to_string())
 }
 
 async fn storage(vms: &VmService, store: &Store) -> Result<Storage, String> {

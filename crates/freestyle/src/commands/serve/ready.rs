@@ -24,10 +24,10 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(api_url: String, api_key: Option<&str>) -> Self {
+    pub(super) fn new(api_url: String, git_url: String, api_key: Option<&str>) -> Self {
         Self {
             api_url,
-            git_url: None,
+            git_url: Some(git_url),
             ssh_address: None,
             edge_http_url: None,
             edge_https_url: None,
@@ -68,14 +68,15 @@ mod tests {
     async fn the_file_has_every_key_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ready.json");
-        Ready::new("http://127.0.0.1:1".into(), Some("fs_x")).write(&file).await.unwrap();
+        let (api, git) = ("http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned());
+        Ready::new(api, git, Some("fs_x")).write(&file).await.unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(
             written,
             json!({
                 "apiUrl": "http://127.0.0.1:1",
-                "gitUrl": null,
+                "gitUrl": "http://127.0.0.1:2",
                 "sshAddress": null,
                 "edgeHttpUrl": null,
                 "edgeHttpsUrl": null,

@@ -1,0 +1,235 @@
+//! The calls on repositories.
+
+use hyper::Method;
+
+use crate::client::{Client, encode, query_string};
+use crate::error::ClientError;
+use crate::http::json;
+use crate::wire::Empty;
+use crate::wire::git::{
+    CommitSearchQuery, ContentSearchQuery, ContentsQuery, CreateRepoRequest, CreateRepoResponse,
+    CreateTriggerRequest, CreateTriggerResponse, FileSearchQuery, GitContents, GitHostResponse,
+    ListCommitsQuery, ListCommitsResponse, ListDeliveriesQuery, ListDeliveriesResponse,
+    ListReposQuery, ListReposResponse, ListTriggersResponse, RedeliverResponse,
+    SearchCommitsResponse, SearchContentsResponse, SearchDiffsResponse, SearchFilesResponse,
+};
+
+impl Client {
+    /// Makes a repository.
+    pub async fn create_repo(
+        &self,
+        request: &CreateRepoRequest,
+    ) -> Result<CreateRepoResponse, ClientError> {
+        self.http.call(Method::POST, "/git/v1/repo", None, Some(json(request))).await
+    }
+
+    /// Lists the account's repositories, newest first.
+    pub async fn list_repos(
+        &self,
+        query: &ListReposQuery,
+    ) -> Result<ListReposResponse, ClientError> {
+        let ListReposQuery { limit, offset, search } = query;
+        let query = query_string([
+            ("limit", text(limit)),
+            ("offset", text(offset)),
+            ("search", search.clone()),
+        ]);
+        self.get(&format!("/git/v1/repo{query}")).await
+    }
+
+    /// Deletes a repository with everything in it.
+    pub async fn delete_repo(&self, repo: &str) -> Result<(), ClientError> {
+        let Empty {} = self.http.call(Method::DELETE, &repo_path(repo, ""), None, None).await?;
+        Ok(())
+    }
+
+    /// Where native git finds repositories.
+    pub async fn git_host(&self) -> Result<GitHostResponse, ClientError> {
+        self.get("/git/v1/host").await
+    }
+
+    /// Makes a trigger.
+    pub async fn create_trigger(
+        &self,
+        repo: &str,
+        request: &CreateTriggerRequest,
+    ) -> Result<CreateTriggerResponse, ClientError> {
+        let path = repo_path(repo, "/trigger");
+        self.http.call(Method::POST, &path, None, Some(json(request))).await
+    }
+
+    /// Lists the triggers of a repository, oldest first.
+    pub async fn list_triggers(&self, repo: &str) -> Result<ListTriggersResponse, ClientError> {
+        self.get(&repo_path(repo, "/trigger")).await
+    }
+
+    /// Deletes a trigger; what was not delivered yet never is.
+    pub async fn delete_trigger(&self, repo: &str, trigger: &str) -> Result<(), ClientError> {
+        let path = trigger_path(repo, trigger, "");
+        let Empty {} = self.http.call(Method::DELETE, &path, None, None).await?;
+        Ok(())
+    }
+
+    /// Lists what was and is to be delivered to a trigger, newest first.
+    pub async fn list_deliveries(
+        &self,
+        repo: &str,
+        trigger: &str,
+        query: &ListDeliveriesQuery,
+    ) -> Result<ListDeliveriesResponse, ClientError> {
+        let ListDeliveriesQuery { limit, offset } = query;
+        let query = query_string([
+            ("limit", text(limit)),
+            ("offset", text(offset)),
+        ]);
+        self.get(&trigger_path(repo, trigger, &format!("/deliveries{query}"))).await
+    }
+
+    /// Delivers something once more.
+    pub async fn redeliver(
+        &self,
+        repo: &str,
+        trigger: &str,
+        delivery: &str,
+    ) -> Result<RedeliverResponse, ClientError> {
+        let rest = format!("/deliveries/{}/redeliver", encode(delivery));
+        self.http.call(Method::POST, &trigger_path(repo, trigger, &rest), None, None).await
+    }
+
+    /// Reads a file of a repository or lists a directory; the empty path is the root.
+    pub async fn repo_contents(
+        &self,
+        repo: &str,
+        path: &str,
+        query: &ContentsQuery,
+    ) -> Result<GitContents, ClientError> {
+        let ContentsQuery { rev, recursive } = query;
+        let query = query_string([("rev", rev.clone()), ("recursive", text(recursive))]);
+        self.get(&repo_path(repo, &format!("/contents/{}{query}", encode(path)))).await
+    }
+
+    /// Lists commits of a branch.
+    pub async fn list_commits(
+        &self,
+        repo: &str,
+        query: &ListCommitsQuery,
+    ) -> Result<ListCommitsResponse, ClientError> {
+        let ListCommitsQuery { branch, limit, offset, order, since, until, disable_total_count } =
+            query;
+        let query = query_string([
+            ("branch", branch.clone()),
+            ("limit", text(limit)),
+            ("offset", text(offset)),
+            ("order", order.map(|order| order.as_str().to_owned())),
+            ("since", since.clone()),
+            ("until", until.clone()),
+            ("disableTotalCount", text(disable_total_count)),
+        ]);
+        self.get(&repo_path(repo, &format!("/git/commits{query}"))).await
+    }
+
+    /// Searches the text of files.
+    pub async fn search_contents(
+        &self,
+        repo: &str,
+        query: &ContentSearchQuery,
+    ) -> Result<SearchContentsResponse, ClientError> {
+        self.get(&repo_path(repo, &format!("/search{}", content_search_query(query)))).await
+    }
+
+    /// Searches the lines that commits added or removed.
+    pub async fn search_diffs(
+        &self,
+        repo: &str,
+        query: &ContentSearchQuery,
+    ) -> Result<SearchDiffsResponse, ClientError> {
+        self.get(&repo_path(repo, &format!("/search/diffs{}", content_search_query(query)))).await
+    }
+
+    /// Searches the names of files.
+    pub async fn search_files(
+        &self,
+        repo: &str,
+        query: &FileSearchQuery,
+    ) -> Result<SearchFilesResponse, ClientError> {
+        let query = query_string([
+            ("query", Some(query.query.clone())),
+            ("rev", query.rev.clone()),
+            ("ref", query.reference.clone()),
+            ("pathPattern", query.path_pattern.clone()),
+            ("excludePattern", query.exclude_pattern.clone()),
+            ("maxResults", text(&query.max_results)),
+            ("caseSensitive", text(&query.case_sensitive)),
+            ("isRegex", text(&query.is_regex)),
+            ("offset", text(&query.offset)),
+        ]);
+        self.get(&repo_path(repo, &format!("/search/files{query}"))).await
+    }
+
+    /// Searches the messages of commits.
+    pub async fn search_commits(
+        &self,
+        repo: &str,
+        query: &CommitSearchQuery,
+    ) -> Result<SearchCommitsResponse, ClientError> {
+        let query = query_string([
+            ("query", Some(query.query.clone())),
+            ("rev", query.rev.clone()),
+            ("ref", query.reference.clone()),
+            ("maxResults", text(&query.max_results)),
+            ("caseSensitive", text(&query.case_sensitive)),
+            ("isRegex", text(&query.is_regex)),
+            ("offset", text(&query.offset)),
+        ]);
+        self.get(&repo_path(repo, &format!("/search/commits{query}"))).await
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.http.call(Method::GET, path, None, None).await
+    }
+}
+
+fn trigger_path(repo: &str, trigger: &str, rest: &str) -> String {
+    repo_path(repo, &format!("/trigger/{}{rest}", encode(trigger)))
+}
+
+fn repo_path(repo: &str, rest: &str) -> String {
+    format!("/git/v1/repo/{}{rest}", encode(repo))
+}
+
+fn text(value: &Option<impl ToString>) -> Option<String> {
+    value.as_ref().map(ToString::to_string)
+}
+
+fn content_search_query(query: &ContentSearchQuery) -> String {
+    query_string([
+        ("query", Some(query.query.clone())),
+        ("rev", query.rev.clone()),
+        ("ref", query.reference.clone()),
+        ("pathPattern", query.path_pattern.clone()),
+        ("excludePattern", query.exclude_pattern.clone()),
+        ("maxResults", text(&query.max_results)),
+        ("caseSensitive", text(&query.case_sensitive)),
+        ("isRegex", text(&query.is_regex)),
+        ("wholeWord", text(&query.whole_word)),
+        ("offset", text(&query.offset)),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_sent_with_what_it_names() {
+        let query = ContentSearchQuery {
+            query: "a b&c".into(),
+            rev: Some("feature/x".into()),
+            max_results: Some(5),
+            is_regex: Some(true),
+            ..ContentSearchQuery::default()
+        };
+        let expected = "?query=a%20b%26c&rev=feature%2Fx&maxResults=5&isRegex=true";
+        assert_eq!(content_search_query(&query), expected);
+    }
+}
