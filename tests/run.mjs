@@ -15,7 +15,8 @@ const TEST_LIMIT_MS = 600_000;
 const FILES_AT_A_TIME = 2;
 
 const named = process.argv.slice(2).map((file) => resolve(file));
-const all = ["sdk/*.test.mjs", "git/*.test.mjs", "cli/*.test.mjs", "*.test.mjs"].flatMap((pattern) =>
+const patterns = ["sdk", "git", "cli", "ssh", "."].map((folder) => `${folder}/*.test.mjs`);
+const all = patterns.flatMap((pattern) =>
   globSync(pattern, { cwd: import.meta.dirname }).map((file) => join(import.meta.dirname, file)),
 );
 
@@ -38,6 +39,7 @@ const tests = spawn(
       FREESTYLE_API_KEY: server.apiKey,
       E2E_GIT_URL: server.gitUrl,
       E2E_DATA_DIR: server.dataDir,
+      E2E_SSH_ADDRESS: server.sshAddress,
     },
   },
 );

@@ -4,18 +4,22 @@ import { spawn } from "node:child_process";
 import { text } from "node:stream/consumers";
 
 /**
- * Runs a program to its end, without standard input. Never rejects because of its exit code.
+ * Runs a program to its end, with `input` as its standard input. Never rejects because of its exit
+ * code.
  *
  * `timeoutMs` kills a program that hangs, and rejects then.
  */
-export async function run(program, args = [], { env, cwd, timeoutMs = 120_000 } = {}) {
+export async function run(program, args = [], { env, cwd, input, timeoutMs = 120_000 } = {}) {
   const child = spawn(program, args, {
     env: { ...process.env, ...env },
     cwd,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [input === undefined ? "ignore" : "pipe", "pipe", "pipe"],
     signal: AbortSignal.timeout(timeoutMs),
     killSignal: "SIGKILL",
   });
+  // A program that ends without reading it has no use for it.
+  child.stdin?.on("error", () => {});
+  child.stdin?.end(input);
   const ended = new Promise((resolve, reject) => {
     child.once("error", (error) => {
       const hung = error.name === "AbortError";

@@ -59,8 +59,9 @@ export class Server {
     } catch (error) {
       throw new Error(`the server did not get ready: ${error.message}\n${this.logTail()}`);
     }
-    const { apiUrl, gitUrl, apiKey } = JSON.parse(readFileSync(this.readyFile, "utf8"));
-    Object.assign(this, { url: apiUrl, gitUrl, apiKey });
+    const ready = JSON.parse(readFileSync(this.readyFile, "utf8"));
+    const { apiUrl: url, gitUrl, sshAddress, apiKey } = ready;
+    Object.assign(this, { url, gitUrl, sshAddress, apiKey });
   }
 
   /** Starts the process and waits for nothing. */
@@ -68,7 +69,7 @@ export class Server {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--ready-file", this.readyFile];
-    args.push("--api-listen", "127.0.0.1:0", "--git-listen", "127.0.0.1:0");
+    for (const what of ["api", "git", "ssh"]) args.push(`--${what}-listen`, "127.0.0.1:0");
     args.push("--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, {

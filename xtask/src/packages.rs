@@ -15,8 +15,10 @@ const PLATFORM: &[Needed] = &[
     ("ip", "iproute2"),
 ];
 
-/// What the tests run besides: the SDK is an npm package, and brings its own Node.
-const CLIENTS: &[Needed] = &[("npm", "npm")];
+/// What the tests run besides: the SDK is an npm package, and brings its own Node; the SSH gateway
+/// meets OpenSSH on both of its sides. (Debian starts the sshd it installs, which no test needs.)
+const CLIENTS: &[Needed] =
+    &[("npm", "npm"), ("ssh", "openssh-client"), ("sshd", "openssh-server"), ("rsync", "rsync")];
 
 /// What benchmarks compare it with.
 const PEERS: &[Needed] =

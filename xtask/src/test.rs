@@ -9,6 +9,7 @@ use crate::run::{cargo, command, is_installed, root, run};
 /// From the cheapest check to the dearest.
 pub(crate) fn all() -> Result<(), String> {
     packages::install_platform()?;
+    packages::install_clients()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run(cargo().args(lints))?;

@@ -314,7 +314,7 @@ impl ApiError {
             VmError::FileNotFound { path } => {
                 Self::new(Code::FileNotFound, message).with("path", path)
             }
-            VmError::GuestUnreachable(_) => {
+            VmError::GuestUnreachable(_) | VmError::PortClosed { .. } => {
                 tracing::warn!(%message, "guest unreachable");
                 Self::new(Code::VmNonResponsive, message)
             }

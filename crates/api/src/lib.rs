@@ -37,6 +37,7 @@ mod not_available;
 mod openapi;
 mod path;
 mod server;
+mod ssh;
 mod stalled;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::get;
 use freestyle_access::Access;
+use freestyle_client::wire::SshResponse;
 use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
@@ -79,6 +81,8 @@ pub struct ApiState {
     pub store: Store,
     /// Knows who may do what.
     pub access: Access,
+    /// Where SSH is served, if it is.
+    pub ssh: Option<SshResponse>,
 }
 
 /// What handlers share.
@@ -89,6 +93,7 @@ struct App {
     git_url: GitUrl,
     store: Store,
     access: Access,
+    ssh: ssh::Gateway,
     bodies: Arc<Bodies>,
     background: Background,
 }
@@ -117,6 +122,12 @@ impl FromRef<App> for GitUrl {
     }
 }
 
+impl FromRef<App> for ssh::Gateway {
+    fn from_ref(app: &App) -> Self {
+        app.ssh.clone()
+    }
+}
+
 impl FromRef<App> for Arc<Bodies> {
     fn from_ref(app: &App) -> Self {
         app.bodies.clone()
@@ -131,10 +142,10 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, repos, git_url, store, access } = state;
-    let git_url = GitUrl(git_url.into());
+    let ApiState { vms, repos, git_url, store, access, ssh } = state;
+    let (git_url, ssh) = (GitUrl(git_url.into()), ssh::Gateway(ssh));
     let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
-    let app = App { vms, repos, git_url, store, access, bodies, background };
+    let app = App { vms, repos, git_url, store, access, ssh, bodies, background };
     framed(all_routes()).with_state(app)
 }
 
@@ -143,6 +154,7 @@ fn all_routes() -> Router<App> {
     documented
         .merge(background::log_routes())
         .merge(git::courtesy_routes())
+        .merge(ssh::routes())
         .merge(vms::courtesy_routes())
         .merge(not_available::routes())
 }

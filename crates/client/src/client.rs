@@ -15,9 +15,9 @@ use crate::wire::{
     ListPermissionsQuery, ListSnapshotsQuery, ListSnapshotsResponse, ListTokensResponse,
     ListVmPermissionsResponse, ListVmsQuery, ListVmsResponse, OptimizeVmResponse,
     ReadFileOrDirResponse, RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest,
-    SnapshotRecord, SnapshotVmRequest, SnapshotVmResponse, StartVmRequest, StartVmResponse,
-    StopVmResponse, SuspendVmResponse, VmPermission, VmPermissionRequest, WhoamiResponse,
-    WriteFileRequest,
+    SnapshotRecord, SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest,
+    StartVmResponse, StopVmResponse, SuspendVmResponse, VmPermission, VmPermissionRequest,
+    WhoamiResponse, WriteFileRequest,
 };
 
 /// What a path segment or a query value may hold as it is; a slash is encoded.
@@ -37,6 +37,16 @@ impl Client {
     /// certificates when the URL is `https`; connects only when a call is made.
     pub fn new(base_url: &str, api_key: &str) -> Result<Self, ClientError> {
         Ok(Self { http: Http::new(base_url, api_key)? })
+    }
+
+    /// The host in the URL of the API.
+    pub fn host(&self) -> &str {
+        self.http.host()
+    }
+
+    /// Where SSH is served and by which key it is known.
+    pub async fn ssh(&self) -> Result<SshResponse, ClientError> {
+        self.http.call(Method::GET, "/v1/ssh", None, None).await
     }
 
     /// Whose API key this is.

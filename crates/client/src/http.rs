@@ -28,6 +28,7 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 pub(crate) struct Http {
     pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base_url: Arc<str>,
+    host: Arc<str>,
     authorization: HeaderValue,
 }
 
@@ -45,8 +46,14 @@ impl Http {
         Ok(Self {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
             base_url: base_url.trim_end_matches('/').into(),
+            host: uri.host().unwrap_or_default().trim_matches(['[', ']']).into(),
             authorization,
         })
+    }
+
+    /// The host of the server, an IPv6 address without brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 
     /// Sends a request and decodes its answer. `path` starts with `/` and is percent-encoded.

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use freestyle_image::ImageSpec;
@@ -21,6 +22,7 @@ const DEFAULT_FILE: &str = "freestyle.toml";
 const DEFAULT_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const DEFAULT_GIT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 const DEFAULT_WEBHOOK_RETRY_TIME: Duration = Duration::from_secs(8 * 3600);
+const DEFAULT_SSH_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2222);
 /// VMs kept ready where nothing else is said.
 const DEFAULT_POOL_SIZE: usize = 2;
 /// Each takes some ten files, so that even the smallest file system has room for as many.
@@ -55,6 +57,9 @@ pub(crate) struct Options {
     /// How long a webhook that fails is tried again, in seconds [default: 28800, 8 hours]
     #[arg(long, value_name = "SECONDS")]
     webhook_retry_time: Option<u64>,
+    /// Address of the SSH gateway; port 0 is any free port, and off is none [default: 127.0.0.1:2222]
+    #[arg(long, value_name = "ADDR:PORT")]
+    ssh_listen: Option<Listen>,
     /// Write a JSON object with addresses and the API key here once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -123,6 +128,34 @@ fn accelerator<'de, D: Deserializer<'de>>(
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
+/// Where a part of the server that may be left out listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listen {
+    /// Nowhere.
+    Off,
+    /// At this address; port 0 is any free port.
+    At(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse()
+            .map(Self::At)
+            .map_err(|_| "it is neither an address and port nor off".to_owned())
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What `serve` runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -133,6 +166,7 @@ pub(crate) struct Config {
     pub(crate) git_url: Option<String>,
     pub(crate) allowed_targets: Vec<IpNet>,
     pub(crate) webhook_retry_time: Duration,
+    pub(crate) ssh_listen: Listen,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) dns_resolvers: Vec<IpAddr>,
     pub(crate) pool_size: usize,
@@ -168,6 +202,7 @@ impl Config {
             webhook_retry_time: options
                 .webhook_retry_time
                 .map_or(DEFAULT_WEBHOOK_RETRY_TIME, Duration::from_secs),
+            ssh_listen: options.ssh_listen.unwrap_or(Listen::At(DEFAULT_SSH_LISTEN)),
             ready_file: options.ready_file,
             dns_resolvers: options.dns_resolver,
             pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
@@ -209,6 +244,7 @@ impl Options {
             git_url: self.git_url.or(below.git_url),
             allow_target: or(self.allow_target, below.allow_target),
             webhook_retry_time: self.webhook_retry_time.or(below.webhook_retry_time),
+            ssh_listen: self.ssh_listen.or(below.ssh_listen),
             ready_file: self.ready_file.or(below.ready_file),
             dns_resolver: or(self.dns_resolver, below.dns_resolver),
             pool_size: self.pool_size.or(below.pool_size),
@@ -245,6 +281,7 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         git_url: environment.get("FREESTYLE_GIT_URL")?,
         allow_target: environment.parse_list("FREESTYLE_ALLOW_TARGET", ',')?,
         webhook_retry_time: environment.parse("FREESTYLE_WEBHOOK_RETRY_TIME")?,
+        ssh_listen: environment.parse("FREESTYLE_SSH_LISTEN")?,
         ready_file: path("FREESTYLE_READY_FILE")?,
         dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
@@ -316,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn a_listener_may_be_left_out() {
+        for (text, expected) in [
+            ("", Listen::At(DEFAULT_SSH_LISTEN)),
+            ("ssh-listen = \"off\"", Listen::Off),
+            ("ssh-listen = \"0.0.0.0:22\"", Listen::At("0.0.0.0:22".parse().unwrap())),
+        ] {
+            let file = file(text);
+            let config = Config::load(Options::default(), &Environment::of(&[]), Some(file.path()));
+            assert_eq!(config.unwrap().ssh_listen, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn lists_are_replaced_and_not_joined() {
         let file = file("dns-resolver = [\"192.0.2.1\"]\n");
         let environment = Environment::of(&[("FREESTYLE_DNS_RESOLVER", "192.0.2.2, 192.0.2.3")]);
@@ -330,6 +380,7 @@ mod tests {
             ("pool-sise = 1", "pool-sise"),
             ("pool_size = 1", "pool_size"),
             ("api-listen = \"8080\"", "api-listen"),
+            ("ssh-listen = \"on\"", "ssh-listen"),
             ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
             ("accel = \"xen\"", "xen"),
             ("disk-budget = 100", "disk-budget"),

@@ -28,6 +28,8 @@ pub trait Machine: Send + Sync + 'static {
     fn set_hostname(&self, hostname: &str) -> io::Result<()>;
     /// Gives the system a new machine id: 32 hexadecimal digits.
     fn set_machine_id(&self, machine_id: &str) -> io::Result<()>;
+    /// Makes this the only key, a line of `authorized_keys`, with which sshd lets the host in.
+    fn set_login_key(&self, line: Option<&str>) -> io::Result<()>;
     /// Makes the generation known to programs.
     fn publish_generation(&self, generation: &Generation) -> io::Result<()>;
     /// Grows the root filesystem to its device. May take seconds.
@@ -54,6 +56,8 @@ pub(crate) fn assume(
         }
     };
     let is_new = *current != Some(identity.generation);
+    // Also if it is the same guest: the host may have lost its keys.
+    attempt("set the login key", machine.set_login_key(identity.login_key.as_deref()));
     if is_new || machine.clock().abs_diff(hello.unix_nanos) > MAX_SKEW {
         attempt("set the clock", machine.set_clock(hello.unix_nanos));
     }

@@ -14,9 +14,11 @@ use rustix::time::{ClockId, Timespec};
 use crate::identity::{Generation, Machine, hex};
 use crate::{exec, sys};
 
-const GENERATION: &str = "/run/freestyle/generation";
-/// In the same directory, for an atomic replacement.
-const NEXT_GENERATION: &str = "/run/freestyle/.generation";
+/// What programs of the guest may read of the agent.
+const PUBLISHED: &str = "/run/freestyle";
+const GENERATION: &str = "generation";
+/// What `/usr/local/bin/fetch-ssh-keys` gives sshd to read.
+const LOGIN_KEY: &str = "authorized_keys";
 const SECTOR: u64 = 512;
 const NANOS: u64 = 1_000_000_000;
 
@@ -26,7 +28,7 @@ pub struct LinuxMachine;
 
 impl Machine for LinuxMachine {
     fn generation(&self) -> Option<Generation> {
-        let text = fs::read_to_string(GENERATION).ok()?;
+        let text = fs::read_to_string(Path::new(PUBLISHED).join(GENERATION)).ok()?;
         let number = u128::from_str_radix(text.trim_end(), 16).ok()?;
         Some(number.to_be_bytes())
     }
@@ -68,12 +70,18 @@ impl Machine for LinuxMachine {
         overwrite("/etc/machine-id", &format!("{machine_id}\n"))
     }
 
-    fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
-        if let Some(directory) = Path::new(GENERATION).parent() {
-            fs::create_dir_all(directory)?;
+    fn set_login_key(&self, line: Option<&str>) -> io::Result<()> {
+        if let Some(line) = line {
+            return publish(LOGIN_KEY, line);
         }
-        fs::write(NEXT_GENERATION, format!("{}\n", hex(generation)))?;
-        fs::rename(NEXT_GENERATION, GENERATION)
+        match fs::remove_file(Path::new(PUBLISHED).join(LOGIN_KEY)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
+        publish(GENERATION, &hex(generation))
     }
 
     /// Only the kernel's own resize of ext4, as the images of this platform have it.
@@ -104,6 +112,14 @@ impl Machine for LinuxMachine {
         rustix::system::reboot(RebootCommand::PowerOff)?;
         Ok(())
     }
+}
+
+/// Puts a line where programs find it: whoever looks sees the old one or the new one.
+fn publish(name: &str, line: &str) -> io::Result<()> {
+    let (file, next) = (Path::new(PUBLISHED).join(name), format!("{PUBLISHED}/.{name}"));
+    fs::create_dir_all(PUBLISHED)?;
+    fs::write(&next, format!("{line}\n"))?;
+    fs::rename(next, file)
 }
 
 /// Replaces a small file's content where it is: truncating it first would make the filesystem write

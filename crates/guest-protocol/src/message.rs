@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of everything in this crate that both sides must agree on.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Most entries in a listing of a directory.
 pub const MAX_DIR_ENTRIES: usize = 65_536;
 /// Most encoded bytes in a listing of a directory.
@@ -53,6 +53,9 @@ pub struct Identity {
     pub hostname: String,
     /// Grow the root filesystem to its device before the guest is handed over.
     pub grow_root: bool,
+    /// The public key, as a line of `authorized_keys`, that logs in as any Linux user; where absent,
+    /// no key does. The host's SSH gateway has the other half.
+    pub login_key: Option<String>,
 }
 
 /// 64 bytes of randomness that must not show up in a log.
@@ -249,7 +252,12 @@ mod tests {
     fn hello() -> LinkMessage {
         LinkMessage::Hello(Hello {
             epoch: [1; 16],
-            identity: Identity { generation: [2; 16], hostname: "vm".to_owned(), grow_root: true },
+            identity: Identity {
+                generation: [2; 16],
+                hostname: "vm".to_owned(),
+                grow_root: true,
+                login_key: Some("ssh-ed25519 AAAA".to_owned()),
+            },
             unix_nanos: 1_800_000_000_000_000_000,
             entropy: Entropy::new([[3; 32], [4; 32]]),
         })
@@ -265,8 +273,8 @@ mod tests {
     #[test]
     fn another_version_is_refused_by_its_number() {
         let mut payload = encode_link(&LinkMessage::HelloWanted);
-        payload[0] = 2;
-        assert_eq!(decode_link(&payload), Err(DecodeError::OtherVersion(2)));
+        payload[0] = 1;
+        assert_eq!(decode_link(&payload), Err(DecodeError::OtherVersion(1)));
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(crate) const PACKAGES: &[&str] = &[
     "less",
     "nano",
     "procps",
+    "rsync",
     "sudo",
     "xz-utils",
     "zstd",

@@ -197,6 +197,14 @@ pub enum VmError {
     /// The guest's agent cannot be reached or broke the protocol.
     #[error("the guest does not answer: {0}")]
     GuestUnreachable(String),
+    /// A TCP port of the guest takes no connections.
+    #[error("port {port} of the VM takes no connections: {reason}")]
+    PortClosed {
+        /// The port.
+        port: u16,
+        /// The answer of the guest, or that there was none.
+        reason: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),

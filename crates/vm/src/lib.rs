@@ -23,6 +23,6 @@ pub mod setup;
 mod simulation;
 
 pub use error::VmError;
-pub use host::{Config, VmService};
+pub use host::{Config, LoginKey, LoginSecret, VmService};
 pub use model::*;
-pub use service::{Observer, Service};
+pub use service::{GuestConnection, Observer, Service};

@@ -17,7 +17,7 @@ use freestyle_store::{
     AccountId, ApiKeyId, BuildId, IdentityId, NewVm, Persistence, RepositoryLevel, Secret, Settled,
     Sizing, SnapshotId, Store, TokenId, VmId, VmSettings,
 };
-use freestyle_vm::VmService;
+use freestyle_vm::{LoginSecret, VmService};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -52,6 +52,7 @@ enum For {
 const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Everybody, "GET /openapi.json", ""),
     (For::Anyone, "GET /auth/v1/whoami", ""),
+    (For::Anyone, "GET /v1/ssh", ""),
     (For::VmViewer, "GET /v1/vms/{vm_id}", ""),
     (For::VmActor, "POST /v1/vms/{vm_id}/exec-await", r#"{"command": "true"}"#),
     (For::VmActor, "GET /v1/vms/{vm_id}/files/{filepath}", ""),
@@ -231,8 +232,14 @@ impl World {
             repositories_per_account: 1000,
         };
         let repos = Repos::open(repos, store.clone()).await.unwrap();
-        let state =
-            ApiState { vms: vms.clone(), repos: repos.clone(), store: store.clone(), access };
+        let state = ApiState {
+            vms: vms.clone(),
+            repos: repos.clone(),
+            git_url: "http://git.example.com".into(),
+            store: store.clone(),
+            access,
+            ssh: None,
+        };
         let router = router(state);
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(serve(listener, router, async {
@@ -452,6 +459,7 @@ fn config(dir: &TempDir) -> freestyle_vm::Config {
             initrd: "/nonexistent".into(),
             disk_mib: 4096,
         },
+        login_secret: LoginSecret::new([7; 32]),
     }
 }
 

@@ -13,6 +13,7 @@ pub mod git;
 mod identity;
 mod snapshot;
 mod spec;
+mod ssh;
 mod vm;
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,7 @@ pub use spec::{
     LinuxGroup, LinuxUser, RestartPolicy, RestartPolicyKind, ServiceMode, SystemdConfig,
     SystemdService, SystemdServicePatch,
 };
+pub use ssh::SshResponse;
 pub use vm::{
     AwaitVmResponse, DeleteVmResponse, ForkVmRequest, ForkVmResponse, ForkedVm, GetVmResponse,
     KillVmResponse, ListVmsQuery, ListVmsResponse, OptimizeVmResponse, ResizeVmRequest,

@@ -29,7 +29,7 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
         Command::Doctor(args) => doctor::run(args, environment),
         Command::Vm(command) => {
             let client = client(environment)?;
-            client_runtime()?.block_on(vm::run(command, &client))
+            client_runtime()?.block_on(vm::run(command, &client, environment))
         }
         Command::Git(command) => git::run(command, environment),
         Command::Identity(command) => {

@@ -6,6 +6,7 @@ mod lock;
 mod operator;
 mod private_file;
 mod ready;
+mod ssh;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -27,7 +28,7 @@ use tracing::{debug, info};
 use tracing_subscriber::EnvFilter;
 
 use super::server_runtime;
-use crate::config::{Config, Options};
+use crate::config::{Config, Listen, Options};
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::operator::OperatorSocket;
@@ -67,6 +68,10 @@ async fn serve(config: Config) -> Result<(), CliError> {
     let store = Store::open(&config.metadata_file()).await?;
     let api_listener = bind(config.api_listen, "--api-listen").await?;
     let git_listener = bind(config.git_listen, "--git-listen").await?;
+    let ssh_listener = match config.ssh_listen {
+        Listen::At(address) => Some(bind(address, "--ssh-listen").await?),
+        Listen::Off => None,
+    };
     let api_url = local_url(api_listener.local_addr()?);
     let local_git_url = local_url(git_listener.local_addr()?);
     let git_url = config.git_url.clone().unwrap_or(local_git_url);
@@ -78,7 +83,13 @@ async fn serve(config: Config) -> Result<(), CliError> {
     };
     // Only now: a key that is made by a start that fails would never be shown.
     let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
-    let ready = Ready::new(api_url, git_url.clone(), admin_key.secret());
+    let access = Access::new(store.clone());
+    let ssh = match ssh_listener {
+        Some(listener) => Some(ssh::Ssh::open(&config.data_dir, listener)?),
+        None => None,
+    };
+    let ssh_address = ssh.as_ref().map(|ssh| reachable(ssh.address()).to_string());
+    let ready = Ready::new(api_url, git_url.clone(), ssh_address, admin_key.secret());
     if let Some(file) = &config.ready_file {
         ready.write(file).await?;
     }
@@ -93,17 +104,29 @@ async fn serve(config: Config) -> Result<(), CliError> {
     background.spawn(repos.clone().keep_fast());
     let delivering = webhooks.clone();
     background.spawn(async move { delivering.run().await });
-    let access = Access::new(store.clone());
     let git_host = GitHostState { access: access.clone(), repos: repos.clone(), webhooks };
     let git_host = freestyle_api::git_host(git_host);
-    let api = ApiState { vms: vms.clone(), repos, git_url, store: store.clone(), access };
-    let api = freestyle_api::router(api);
-    // Both end when the sender is dropped.
+    let api = freestyle_api::router(ApiState {
+        vms: vms.clone(),
+        repos,
+        git_url,
+        store: store.clone(),
+        access: access.clone(),
+        ssh: ssh.as_ref().map(ssh::Ssh::description),
+    });
+    // All of them end when the sender is dropped.
     let (stop, receiver) = watch::channel(());
-    let stopped = async |mut stopped: watch::Receiver<()>| while stopped.changed().await.is_ok() {};
+    let stopped =
+        |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
+    let serve_ssh = async {
+        if let Some(ssh) = ssh {
+            ssh.serve(access, vms.clone(), stopped(receiver.clone())).await;
+        }
+    };
     tokio::join!(
         freestyle_api::serve(api_listener, api, stopped(receiver.clone())),
-        freestyle_api::serve(git_listener, git_host, stopped(receiver)),
+        freestyle_api::serve(git_listener, git_host, stopped(receiver.clone())),
+        serve_ssh,
         async {
             shutdown.await;
             drop(stop);
@@ -157,6 +180,7 @@ async fn compose(config: &Config, store: &Store, git_url: &str) -> Result<Servic
         disk_budget: config.disk_budget,
         resolvers: config.dns_resolvers.clone(),
         image,
+        login_secret: ssh::login_secret(&config.data_dir).await?,
     };
     let vms = VmService::open(vms, store.clone()).await.map_err(|error| {
         CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
@@ -205,14 +229,18 @@ async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, CliError> 
     })
 }
 
-/// How to reach a listener from this host.
 fn local_url(address: SocketAddr) -> String {
+    format!("http://{}", reachable(address))
+}
+
+/// How to reach a listener from this host.
+fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    SocketAddr::new(ip, address.port())
 }
 
 fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
@@ -233,7 +261,11 @@ fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
         }
         AdminKey::Unknown => {}
     }
-    Ok(writeln!(stderr, "The API answers at {url}")?)
+    writeln!(stderr, "The API answers at {url}")?;
+    if let Some(address) = ready.ssh_address() {
+        writeln!(stderr, "SSH answers at {address}")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(crate) struct Recorder {
     /// Nanoseconds the clock is ahead of the real one.
     pub(crate) clock_ahead: i64,
     pub(crate) generation: Option<Generation>,
+    pub(crate) login_key: Mutex<Option<String>>,
     pub(crate) refuses: Option<&'static str>,
 }
 
@@ -63,6 +64,10 @@ impl Machine for Recorder {
     fn set_machine_id(&self, machine_id: &str) -> io::Result<()> {
         self.record("machine-id", machine_id.to_owned())
     }
+    fn set_login_key(&self, line: Option<&str>) -> io::Result<()> {
+        *self.login_key.lock().unwrap() = line.map(str::to_owned);
+        Ok(())
+    }
     fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
         self.record("generation", generation[0].to_string())
     }
@@ -78,7 +83,12 @@ impl Machine for Recorder {
 }
 
 pub(crate) fn identity(generation: u8) -> Identity {
-    Identity { generation: [generation; 16], hostname: "guest".to_owned(), grow_root: false }
+    Identity {
+        generation: [generation; 16],
+        hostname: "guest".to_owned(),
+        grow_root: false,
+        login_key: None,
+    }
 }
 
 /// A running agent behind a port that one host after the other may connect to. As with QEMU's

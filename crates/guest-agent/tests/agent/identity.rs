@@ -45,6 +45,22 @@ async fn a_new_generation_is_applied_once_and_before_the_welcome() {
 }
 
 #[tokio::test]
+async fn a_guest_lets_in_the_key_of_its_last_greeting_and_no_other() {
+    let guest = Guest::start();
+    let greet = async |generation: u8, key: Option<&str>| {
+        let identity = Identity { login_key: key.map(str::to_owned), ..identity(generation) };
+        let (connection, _) = connect(&guest, identity).await;
+        let key = guest.machine.login_key.lock().unwrap().clone();
+        leave(&guest, connection).await;
+        key
+    };
+    assert_eq!(greet(1, Some("parent")).await.as_deref(), Some("parent"));
+    assert_eq!(greet(2, Some("clone")).await.as_deref(), Some("clone"));
+    assert_eq!(greet(2, Some("renewed")).await.as_deref(), Some("renewed"));
+    assert_eq!(greet(3, None).await, None);
+}
+
+#[tokio::test]
 async fn an_agent_that_restarts_knows_its_generation() {
     let guest = Guest::on(Recorder { generation: Some([7; 16]), ..Recorder::default() });
     let _connection = connect(&guest, identity(7)).await;

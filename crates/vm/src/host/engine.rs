@@ -22,7 +22,7 @@ const MAX_OUTPUT: u64 = 16 << 20;
 const MAX_FILE: u64 = 64 << 20;
 
 impl Host {
-    fn running(&self, instance: &InstanceId) -> Option<Arc<Running>> {
+    pub(super) fn running(&self, instance: &InstanceId) -> Option<Arc<Running>> {
         self.inner.running().get(instance).cloned()
     }
 

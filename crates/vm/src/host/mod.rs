@@ -1,9 +1,11 @@
 //! The host: the [`Engine`] that runs VMs for real, with QEMU, network namespaces and files.
 
 mod capture;
+mod connect;
 mod engine;
 mod files;
 mod flatten;
+mod login_key;
 mod running;
 mod snapshots;
 mod steps;
@@ -24,6 +26,7 @@ use freestyle_store::{InstanceId, Store, VmId};
 use sha2::{Digest, Sha256};
 
 use self::files::Files;
+pub use self::login_key::{LoginKey, LoginSecret};
 use self::running::Running;
 use self::snapshots::Snapshots;
 use self::template::Templates;
@@ -54,6 +57,8 @@ pub struct Config {
     pub resolvers: Vec<IpAddr>,
     /// The base image of new VMs.
     pub image: Image,
+    /// What the keys follow from that log in to guests.
+    pub login_secret: LoginSecret,
 }
 
 /// The VM service on this host.
@@ -118,6 +123,7 @@ struct Inner {
     self_test: tokio::sync::OnceCell<Option<String>>,
     templates: Templates,
     image: String,
+    login_secret: LoginSecret,
     running: Mutex<HashMap<InstanceId, Arc<Running>>>,
     /// Held while a step of the VM is done.
     steps: Mutex<HashMap<VmId, Arc<tokio::sync::Mutex<()>>>>,
@@ -131,7 +137,7 @@ impl Host {
         let mut network = NetworkConfig::new(files.data.join("network.json"));
         network.resolvers = config.resolvers;
         let network = Network::open(network).map_err(network_error)?;
-        let image = config.image.hash.clone();
+        let (image, login_secret) = (config.image.hash.clone(), config.login_secret);
         let snapshots = Arc::new(Snapshots::new(files.clone()));
         let (for_files, for_network) = (files.clone(), network.clone());
         let templates =
@@ -145,6 +151,7 @@ impl Host {
                 self_test: tokio::sync::OnceCell::new(),
                 templates,
                 image,
+                login_secret,
                 running: Mutex::default(),
                 steps: Mutex::default(),
             }),
@@ -187,13 +194,23 @@ impl Inner {
 }
 
 /// Who the guest is in this instance. The generation follows from the instance, so that a server
-/// that restarted greets a guest as the one it is; without an instance it is a new one every time.
-fn identity(instance: Option<&InstanceId>, hostname: &str, grow_root: bool) -> Identity {
-    let seed = instance.cloned().unwrap_or_else(InstanceId::random);
-    let digest = Sha256::digest(seed.as_str());
+/// that restarted greets a guest as the one it is.
+fn identity(
+    instance: &InstanceId,
+    hostname: &str,
+    grow_root: bool,
+    login_key: Option<&LoginKey>,
+) -> Identity {
+    let digest = Sha256::digest(instance.as_str());
     let mut generation = [0; 16];
     generation.copy_from_slice(&digest[..16]);
-    Identity { generation, hostname: hostname.to_owned(), grow_root }
+    let login_key = login_key.map(LoginKey::public_line);
+    Identity { generation, hostname: hostname.to_owned(), grow_root, login_key }
+}
+
+/// Who a guest is that is nobody's yet: a new one every time, whom nobody may log in to.
+fn nobody(grow_root: bool) -> Identity {
+    identity(&InstanceId::random(), "freestyle", grow_root, None)
 }
 
 /// Runs what blocks on a thread where it may.

@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freestyle_guest_protocol::{AgentConnection, Identity, LinkError};
 use freestyle_qemu::{
@@ -46,6 +46,7 @@ pub(crate) struct Running {
 struct Guest {
     identity: Option<Identity>,
     connection: Option<AgentConnection>,
+    up_since: Option<Instant>,
 }
 
 /// The connection to the monitor, which QEMU serves one of at a time, and the task that listens to
@@ -97,9 +98,18 @@ impl Running {
     pub(crate) async fn greet(&self, identity: Identity, limit: Duration) -> Result<(), VmError> {
         let mut guest = self.guest.lock().await;
         let connection = self.connect(&identity, limit).await?;
-        *guest = Guest { identity: Some(identity), connection: Some(connection) };
+        *guest = Guest {
+            identity: Some(identity),
+            connection: Some(connection),
+            up_since: Some(Instant::now()),
+        };
         self.greeted.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// How long ago the guest was greeted, in this server's life.
+    pub(crate) async fn up_for(&self) -> Option<Duration> {
+        Some(self.guest.lock().await.up_since?.elapsed())
     }
 
     /// Forgets the connection, so that the guest waits for the next greeting.

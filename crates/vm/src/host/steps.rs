@@ -17,7 +17,7 @@ use super::files::{self, MANIFEST_VERSION, Manifest, remove_dir, sync_dir, write
 use super::running::{Running, unreachable};
 use super::snapshots::{Machine, Source};
 use super::template;
-use super::{Inner, blocking, identity, network_error, qemu_error};
+use super::{Inner, blocking, identity, network_error, nobody, qemu_error};
 use crate::engine::Step;
 use crate::error::VmError;
 
@@ -214,7 +214,7 @@ impl Inner {
         let running = self.process_of(vm, instance)?;
         let qmp = running.monitor().await?;
         qmp.resume().await.map_err(qemu_error)?;
-        running.greet(identity(None, "freestyle", false), ANSWER_LIMIT).await?;
+        running.greet(nobody(false), ANSWER_LIMIT).await?;
         template::warm_up(&running.guest().await?).await?;
         running.disconnect().await;
         qmp.pause().await.map_err(qemu_error)
@@ -235,7 +235,8 @@ impl Inner {
             let size = vm.sizing.disk_mib;
             qmp.resize_disk(&manifest.disk, size).await.map_err(qemu_error)?;
         }
-        let identity = identity(Some(&instance.id), vm.id.as_str(), grows);
+        let login_key = self.login_secret.key(&instance.id);
+        let identity = identity(&instance.id, vm.id.as_str(), grows, Some(&login_key));
         running.greet(identity, ANSWER_LIMIT).await?;
         if grows {
             manifest.disk_mib = vm.sizing.disk_mib;

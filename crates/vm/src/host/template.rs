@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::files::{Files, LayerName, failed, keep, read_json, remove_dir, sync_dir, write_json};
-use super::identity;
+use super::nobody;
 use super::running::{Running, unreachable};
 use super::snapshots::{FrozenDisk, Machine, Memory, SnapshotManifest, Snapshots};
 use crate::error::VmError;
@@ -312,7 +312,7 @@ async fn save(running: &Running, shape: Shape, dir: &Path) -> Result<(), VmError
     let qmp = running.monitor().await?;
     qmp.resume().await.map_err(super::qemu_error)?;
     let grow_root = shape.disk_mib > MIN_DISK_MIB;
-    running.greet(identity(None, "freestyle", grow_root), BOOT_LIMIT).await?;
+    running.greet(nobody(grow_root), BOOT_LIMIT).await?;
     let guest = running.guest().await?;
     // A unit that failed does not matter here; that all have been tried does.
     run(&guest, "systemctl is-system-running --wait || true").await?;

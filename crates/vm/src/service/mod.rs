@@ -2,6 +2,7 @@
 //! talks to the guest.
 
 mod builds;
+mod connect;
 mod create;
 mod idle;
 mod snapshots;
@@ -9,6 +10,7 @@ mod storage;
 
 pub(crate) use self::builds::BuildLog;
 pub use self::builds::Observer;
+pub use self::connect::GuestConnection;
 pub(crate) use self::idle::suspend_idle;
 pub(crate) use self::storage::keep_small;
 

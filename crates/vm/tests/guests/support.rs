@@ -6,7 +6,7 @@ use std::time::Duration;
 use freestyle_image::ImageSpec;
 use freestyle_qemu::AcceleratorChoice;
 use freestyle_store::{AccountId, InstanceId, Store, VmId};
-use freestyle_vm::{Config, Exec, ExecOutput, VmError, VmInfo, VmService};
+use freestyle_vm::{Config, Exec, ExecOutput, LoginSecret, VmError, VmInfo, VmService};
 use tempfile::TempDir;
 
 pub(crate) struct Server {
@@ -53,6 +53,7 @@ impl Server {
             disk_budget: None,
             resolvers: Vec::new(),
             image,
+            login_secret: LoginSecret::new([7; 32]),
         };
         let store = Store::open(&dir.dir.path().join("store.sqlite")).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;

@@ -24,11 +24,16 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    pub(super) fn new(api_url: String, git_url: String, api_key: Option<&str>) -> Self {
+    pub(super) fn new(
+        api_url: String,
+        git_url: String,
+        ssh_address: Option<String>,
+        api_key: Option<&str>,
+    ) -> Self {
         Self {
             api_url,
             git_url: Some(git_url),
-            ssh_address: None,
+            ssh_address,
             edge_http_url: None,
             edge_https_url: None,
             wireguard_endpoint: None,
@@ -40,6 +45,10 @@ impl Ready {
 
     pub(super) fn api_url(&self) -> &str {
         &self.api_url
+    }
+
+    pub(super) fn ssh_address(&self) -> Option<&str> {
+        self.ssh_address.as_deref()
     }
 
     /// Puts the file in place whole, mode 0600: it holds the key, and whoever waits for it reads it
@@ -68,8 +77,9 @@ mod tests {
     async fn the_file_has_every_key_and_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ready.json");
-        let (api, git) = ("http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned());
-        Ready::new(api, git, Some("fs_x")).write(&file).await.unwrap();
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let ready = Ready::new(url(1), url(2), Some("127.0.0.1:3".into()), Some("fs_x"));
+        ready.write(&file).await.unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
         assert_eq!(
@@ -77,7 +87,7 @@ mod tests {
             json!({
                 "apiUrl": "http://127.0.0.1:1",
                 "gitUrl": "http://127.0.0.1:2",
-                "sshAddress": null,
+                "sshAddress": "127.0.0.1:3",
                 "edgeHttpUrl": null,
                 "edgeHttpsUrl": null,
                 "wireguardEndpoint": null,

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use freestyle_client::Client;
-use freestyle_client::wire::{CreateVmRequest, ExecRequest};
+use freestyle_client::wire::{CreateVmRequest, CreateVmResponse, ExecRequest};
 use serde_json::json;
 
 use super::exec::{exit_code, print_output, run_and_print_failure};
 use super::idle::{IdleTimeout, on_the_wire};
+use super::{delete_afterwards, ssh};
 use crate::commands::{print_json, print_line};
+use crate::environment::Environment;
 use crate::error::CliError;
 use crate::spinner;
 
@@ -18,7 +20,8 @@ Examples:
   freestyle vm create                                   print the new VM's id
   freestyle vm create --vcpus 2 --memory 4 --apt git    with a size and a package
   freestyle vm create --snapshot ID                     go on from a snapshot
-  freestyle vm create --exec 'uname -a' --delete        run one command and clean up";
+  freestyle vm create --exec 'uname -a' --delete        run one command and clean up
+  freestyle vm create --ssh --delete                    a shell in a VM that goes with it";
 
 /// Options of `freestyle vm create`.
 #[derive(Debug, clap::Args)]
@@ -50,19 +53,27 @@ pub(crate) struct CreateArgs {
 
 /// What to do with the new VM.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("use").args(["exec", "ssh"]).multiple(true))]
 pub(crate) struct Then {
     /// Run a command when the VM is ready, and exit with its exit code
     #[arg(long, short, value_name = "COMMAND")]
     exec: Option<String>,
-    /// Delete the VM after the command
-    #[arg(long, requires = "exec")]
+    /// Log in with ssh when the VM is ready and the command, if there is one, has worked
+    #[arg(long, conflicts_with = "json")]
+    ssh: bool,
+    /// Delete the VM afterwards
+    #[arg(long, requires = "use")]
     delete: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub(super) async fn create(args: CreateArgs, client: &Client) -> Result<ExitCode, CliError> {
+pub(super) async fn create(
+    args: CreateArgs,
+    client: &Client,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
     let CreateArgs { name, snapshot, vcpus, memory, disk, apt, idle_timeout, then } = args;
     let request = CreateVmRequest {
         name,
@@ -74,7 +85,7 @@ pub(super) async fn create(args: CreateArgs, client: &Client) -> Result<ExitCode
         idle_timeout_seconds: on_the_wire(idle_timeout),
         ..CreateVmRequest::default()
     };
-    make(&request, then, client).await
+    make(&request, then, client, environment).await
 }
 
 /// Creates a VM and does with it what was asked.
@@ -82,39 +93,49 @@ pub(super) async fn make(
     request: &CreateVmRequest,
     then: Then,
     client: &Client,
+    environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let Then { exec, delete, json } = then;
     let vm = spinner::during("Creating a VM", client.create_vm(request)).await?;
-    let Some(command) = exec else {
-        if json {
-            print_json(&vm)?
-        } else {
-            print_line(&vm.id)?
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    if !json {
+    let is_used = then.exec.is_some() || then.ssh;
+    if then.json && !is_used {
+        print_json(&vm)?;
+    } else if !is_used {
+        print_line(&vm.id)?;
+    } else if !then.json {
         // Standard output is the command's.
         writeln!(io::stderr(), "VM {}", vm.id)?;
     }
-    let request = ExecRequest::new(command);
-    let result = run_and_print_failure(client, &vm.id, None, &request).await;
-    if delete {
-        let deleted = spinner::during("Deleting the VM", client.delete_vm(&vm.id)).await;
-        if let Err(error) = deleted {
-            let report = CliError::from(error).report();
-            write!(io::stderr(), "VM {} was not deleted: {report}", vm.id)?;
+    let used = use_vm(&vm, &then, client, environment).await;
+    if then.delete {
+        delete_afterwards(client, &vm.id).await?;
+    }
+    used
+}
+
+async fn use_vm(
+    vm: &CreateVmResponse,
+    then: &Then,
+    client: &Client,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
+    if let Some(command) = &then.exec {
+        let request = ExecRequest::new(command.clone());
+        let output = run_and_print_failure(client, &vm.id, None, &request).await?;
+        if then.json {
+            let mut answer = json!(vm);
+            answer["exec"] = json!(output);
+            print_json(&answer)?;
+        } else {
+            print_output(&output)?;
+        }
+        if !then.ssh || output.status_code != Some(0) {
+            return exit_code(&output);
         }
     }
-    let output = result?;
-    if json {
-        let mut answer = json!(vm);
-        answer["exec"] = json!(output);
-        print_json(&answer)?;
-    } else {
-        print_output(&output)?;
+    if then.ssh {
+        return ssh::log_in(client, environment, &vm.id, None, Vec::new()).await;
     }
-    exit_code(&output)
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -134,6 +155,8 @@ mod tests {
     fn a_vm_is_not_deleted_before_it_did_anything() {
         assert!(parse(&["create", "--delete"]).is_err());
         assert!(parse(&["create", "--exec", "true", "--delete"]).is_ok());
+        assert!(parse(&["create", "--ssh", "--delete"]).is_ok());
+        assert!(parse(&["create", "--exec", "true", "--ssh", "--delete"]).is_ok());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod create;
 mod exec;
 mod idle;
 mod snapshot;
+mod ssh;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use self::idle::{IdleTimeout, on_the_wire};
 use super::{print_json, print_line};
+use crate::environment::Environment;
 use crate::error::CliError;
 use crate::{spinner, table};
 
@@ -41,6 +43,12 @@ pub(crate) enum Command {
     /// Run a command in a VM, starting the VM if it is stopped or suspended
     #[command(after_help = exec::EXEC_HELP)]
     Exec(exec::ExecArgs),
+    /// Log in to a VM with ssh, starting the VM if it is stopped or suspended
+    #[command(after_help = ssh::SSH_HELP)]
+    Ssh(ssh::SshArgs),
+    /// Copy files to or from a VM with scp
+    #[command(after_help = ssh::SCP_HELP)]
+    Scp(ssh::ScpArgs),
     /// Make VMs that go on from where one is
     #[command(after_help = change::FORK_HELP)]
     Fork(change::ForkArgs),
@@ -94,11 +102,17 @@ pub(crate) struct StartArgs {
     one: OneArgs,
 }
 
-pub(crate) async fn run(command: Command, client: &Client) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(
+    command: Command,
+    client: &Client,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
     match command {
-        Command::Create(args) => return create::create(args, client).await,
+        Command::Create(args) => return create::create(args, client, environment).await,
+        Command::Ssh(args) => return ssh::ssh(args, client, environment).await,
+        Command::Scp(args) => return ssh::scp(args, client, environment).await,
         Command::Exec(args) => return exec::exec(args, client).await,
-        Command::Snapshot(command) => return snapshot::run(command, client).await,
+        Command::Snapshot(command) => return snapshot::run(command, client, environment).await,
         Command::List(args) => list(args, client).await?,
         Command::Get(args) => get(args, client).await?,
         Command::Fork(args) => change::fork(args, client).await?,
@@ -140,6 +154,17 @@ pub(crate) async fn run(command: Command, client: &Client) -> Result<ExitCode, C
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes a VM that was needed for one command. What the command answered matters more than that
+/// this failed.
+async fn delete_afterwards(client: &Client, vm: &str) -> Result<(), CliError> {
+    let deleted = spinner::during("Deleting the VM", client.delete_vm(vm)).await;
+    if let Err(error) = deleted {
+        let report = CliError::from(error).report();
+        write!(io::stderr(), "VM {vm} was not deleted: {report}")?;
+    }
+    Ok(())
 }
 
 fn done(args: &OneArgs, answer: &Value, what: &str) -> Result<(), CliError> {

@@ -13,6 +13,7 @@ use freestyle_client::wire::{
 use super::create::{Then, make};
 use super::{printable, seconds, size};
 use crate::commands::{print_json, print_line};
+use crate::environment::Environment;
 use crate::error::CliError;
 use crate::{spinner, table};
 
@@ -121,9 +122,13 @@ pub(crate) struct BootArgs {
     then: Then,
 }
 
-pub(super) async fn run(command: Command, client: &Client) -> Result<ExitCode, CliError> {
+pub(super) async fn run(
+    command: Command,
+    client: &Client,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
     match command {
-        Command::Boot(args) => return boot(args, client).await,
+        Command::Boot(args) => return boot(args, client, environment).await,
         Command::Create(args) => create(args, client).await?,
         Command::List(args) => list(args, client).await?,
         Command::Get(args) => get(args, client).await?,
@@ -221,10 +226,14 @@ async fn rename(args: RenameArgs, client: &Client) -> Result<(), CliError> {
     if json { print_json(&renamed) } else { print_line(&format!("renamed {id}")) }
 }
 
-async fn boot(args: BootArgs, client: &Client) -> Result<ExitCode, CliError> {
+async fn boot(
+    args: BootArgs,
+    client: &Client,
+    environment: &Environment,
+) -> Result<ExitCode, CliError> {
     let BootArgs { id, name, then } = args;
     let request = CreateVmRequest { name, snapshot_id: Some(id), ..CreateVmRequest::default() };
-    make(&request, then, client).await
+    make(&request, then, client, environment).await
 }
 
 #[cfg(test)]
