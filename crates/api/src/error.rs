@@ -9,9 +9,9 @@ use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
 use freestyle_git::{GitError, RemoteError, SearchKind};
 use freestyle_outbound::OutboundError;
 use freestyle_repos::ReposError;
-use freestyle_store::StoreError;
+use freestyle_store::{StoreError, VmId};
 use freestyle_vm::setup::{Diagnostics, SpecError};
-use freestyle_vm::{MAX_DISK_MIB, VmError};
+use freestyle_vm::{MAX_DISK_MIB, MAX_SESSIONS, MAX_VIEWERS, PtyFailure, SessionId, VmError};
 use serde_json::{Map, Value, json};
 
 macro_rules! codes {
@@ -157,6 +157,12 @@ codes! {
     InvalidPathPattern          400 "INVALID_PATH_PATTERN"
     FilenameInvalidPattern      400 "FILENAME_INVALID_PATTERN"
     DiffInvalidPathPattern      400 "DIFF_INVALID_PATH_PATTERN"
+    InvalidSessionId            400 "INVALID_SESSION_ID"
+    SessionNotFound             404 "SESSION_NOT_FOUND"
+    SessionExpired              410 "SESSION_EXPIRED"
+    SessionAlreadyExists        409 "SESSION_ALREADY_EXISTS"
+    SessionUserMismatch         403 "SESSION_USER_MISMATCH"
+    SessionCapReached           429 "SESSION_CAP_REACHED"
     AccessDenied                403 "ACCESS_DENIED"
     IdentityNotFound            404 "IDENTITY_NOT_FOUND"
     VmPermissionNotFound        404 "VM_PERMISSION_NOT_FOUND"
@@ -314,12 +320,25 @@ impl ApiError {
             VmError::FileNotFound { path } => {
                 Self::new(Code::FileNotFound, message).with("path", path)
             }
+            VmError::Pty(failure) => Self::new(pty_code(failure), message),
             VmError::GuestUnreachable(_) | VmError::PortClosed { .. } => {
                 tracing::warn!(%message, "guest unreachable");
                 Self::new(Code::VmNonResponsive, message)
             }
             VmError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
             VmError::Internal(cause) => Self::internal(Code::InternalError, &cause),
+        }
+    }
+
+    /// What the VM service reports of a terminal session.
+    pub(crate) fn from_pty(error: VmError, vm: &VmId, session: Option<&SessionId>) -> Self {
+        let VmError::Pty(failure) = error else { return Self::from_vm(error, Code::BadRequest) };
+        let refused = Self::from_vm(error, Code::BadRequest).with("vmId", vm.as_str());
+        match (failure, session) {
+            (PtyFailure::TooManySessions, _) => refused.with("limit", MAX_SESSIONS),
+            (PtyFailure::TooManyViewers, _) => refused.with("limit", MAX_VIEWERS),
+            (_, Some(session)) => refused.with("sessionId", session.as_str()),
+            (_, None) => refused,
         }
     }
 
@@ -628,6 +647,16 @@ pub(crate) fn cut(text: &str, max_chars: usize) -> String {
     }
 }
 
+fn pty_code(failure: PtyFailure) -> Code {
+    match failure {
+        PtyFailure::NotFound => Code::SessionNotFound,
+        PtyFailure::Expired => Code::SessionExpired,
+        PtyFailure::AlreadyExists => Code::SessionAlreadyExists,
+        PtyFailure::OtherUser => Code::SessionUserMismatch,
+        PtyFailure::TooManySessions | PtyFailure::TooManyViewers => Code::SessionCapReached,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -742,6 +771,29 @@ mod tests {
         let body = refused(VmError::Internal("open /srv/secret: denied".into()));
         assert_eq!(body["code"], "RESIZE_FAILED");
         assert!(!body.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn a_session_that_cannot_be_had_is_named() {
+        let vm: freestyle_store::VmId = "abcdefghij0123456789".parse().unwrap();
+        let session: SessionId = "mine".parse().unwrap();
+        for (failure, code) in [
+            (PtyFailure::NotFound, "SESSION_NOT_FOUND"),
+            (PtyFailure::Expired, "SESSION_EXPIRED"),
+            (PtyFailure::AlreadyExists, "SESSION_ALREADY_EXISTS"),
+            (PtyFailure::OtherUser, "SESSION_USER_MISMATCH"),
+        ] {
+            let error = ApiError::from_pty(failure.into(), &vm, Some(&session));
+            let body = serde_json::to_value(error.into_body()).unwrap();
+            assert_eq!((&body["code"], &body["vmId"]), (&json!(code), &json!(vm.as_str())));
+            assert_eq!(body["sessionId"], "mine");
+        }
+        let error = ApiError::from_pty(PtyFailure::TooManySessions.into(), &vm, None);
+        let body = serde_json::to_value(error.into_body()).unwrap();
+        assert_eq!((&body["code"], &body["limit"]), (&json!("SESSION_CAP_REACHED"), &json!(128)));
+        // Whatever else goes wrong is what it always is.
+        let error = ApiError::from_pty(VmError::NotFound(vm.clone()), &vm, Some(&session));
+        assert_eq!(error.code(), Code::VmNotFound);
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::str::FromStr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use freestyle_git::RepositoryId;
-use freestyle_store::{
-    DeliveryId, IdentityId, ParseIdError, SnapshotId, TokenId, TriggerId, VmId,
-};
+use freestyle_store::{DeliveryId, IdentityId, ParseIdError, SnapshotId, TokenId, TriggerId, VmId};
+use freestyle_vm::{InvalidSessionId, SessionId};
 use percent_encoding::percent_decode_str;
 
 use crate::error::{ApiError, Code, excerpt};
@@ -103,6 +102,20 @@ impl<S: Sync> FromRequestParts<S> for GrantedRepositoryPath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let segment = parts.uri.path().split('/').nth(7).unwrap_or_default();
         Ok(Self(excerpt(segment)))
+    }
+}
+
+/// `{session_id}` of `/v1/vms/{vm_id}/pty/sessions/{session_id}`.
+#[derive(Debug)]
+pub(crate) struct PtySessionPath(pub(crate) SessionId);
+
+impl<S: Sync> FromRequestParts<S> for PtySessionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(6).unwrap_or_default();
+        let text = decode(segment).map_err(|_| invalid_session_id(segment))?;
+        parse_session_id(&text).map(Self)
     }
 }
 
@@ -258,6 +271,16 @@ fn parse_snapshot_id(segment: &str) -> Result<SnapshotId, ApiError> {
     text.parse().map_err(|error: ParseIdError| invalid(error.to_string()))
 }
 
+pub(crate) fn parse_session_id(text: &str) -> Result<SessionId, ApiError> {
+    text.parse().map_err(|_| invalid_session_id(text))
+}
+
+fn invalid_session_id(text: &str) -> ApiError {
+    let session = excerpt(text);
+    ApiError::new(Code::InvalidSessionId, format!("{session:?}: {InvalidSessionId}"))
+        .with("sessionId", session)
+}
+
 fn parse_file_path(rest: &str) -> Result<String, ApiError> {
     let bad =
         |reason: &str| ApiError::new(Code::FilesBadRequest, format!("bad file path: {reason}"));
@@ -321,6 +344,16 @@ mod tests {
         assert_eq!(id("s%63-abcdefghij0123456789").unwrap(), "sc-abcdefghij0123456789");
         for bad in ["", "sc-", "abcdefghij0123456789", "sc-abcdefghij012345678%", "sc-%00", "%2f"] {
             assert_eq!(id(bad).unwrap_err().code(), Code::InvalidSnapshotId, "{bad}");
+        }
+    }
+
+    #[test]
+    fn session_ids_are_parsed_strictly() {
+        assert_eq!(parse_session_id("my.session_1-a").unwrap().as_str(), "my.session_1-a");
+        for bad in ["", "a b", "a/b", "\u{e9}", &"x".repeat(65)] {
+            let error = parse_session_id(bad).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidSessionId, "{bad}");
+            assert!(error.into_body().fields.contains_key("sessionId"));
         }
     }
 

@@ -7,17 +7,19 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::error::ClientError;
 use crate::http::{Http, json};
+use crate::pty::Pty;
 use crate::wire::{
-    AwaitVmResponse, CreateTokenResponse, CreateVmRequest, CreateVmResponse,
-    DeleteSnapshotResponse, DeleteVmResponse, Empty, ExecRequest, ExecResponse, ForkVmRequest,
-    ForkVmResponse, GetVmResponse, GitPermission, GitPermissionRequest, Identity, KillVmResponse,
-    LINUX_USER_HEADER, ListGitPermissionsResponse, ListIdentitiesQuery, ListIdentitiesResponse,
-    ListPermissionsQuery, ListSnapshotsQuery, ListSnapshotsResponse, ListTokensResponse,
-    ListVmPermissionsResponse, ListVmsQuery, ListVmsResponse, OptimizeVmResponse,
-    ReadFileOrDirResponse, RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest,
-    SnapshotRecord, SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest,
-    StartVmResponse, StopVmResponse, SuspendVmResponse, VmPermission, VmPermissionRequest,
-    WhoamiResponse, WriteFileRequest,
+    AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CreateTokenResponse, CreateVmRequest,
+    CreateVmResponse, DeleteSnapshotResponse, DeleteVmResponse, Empty, ExecRequest, ExecResponse,
+    ForkVmRequest, ForkVmResponse, GetVmResponse, GitPermission, GitPermissionRequest, Identity,
+    KillVmResponse, LINUX_USER_HEADER, ListGitPermissionsResponse, ListIdentitiesQuery,
+    ListIdentitiesResponse, ListPermissionsQuery, ListPtySessionsResponse, ListSnapshotsQuery,
+    ListSnapshotsResponse, ListTokensResponse, ListVmPermissionsResponse, ListVmsQuery,
+    ListVmsResponse, OpenPtyQuery, OptimizeVmResponse, ReadFileOrDirResponse,
+    RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest, SnapshotRecord,
+    SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest, StartVmResponse,
+    StopVmResponse, SuspendVmResponse, VmPermission, VmPermissionRequest, WhoamiResponse,
+    WriteFileRequest,
 };
 
 /// What a path segment or a query value may hold as it is; a slash is encoded.
@@ -353,6 +355,62 @@ impl Client {
         self.http.call(method, &path, None, body).await
     }
 
+    /// Starts a terminal session as `user`, root where absent, and looks on.
+    pub async fn open_pty(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        query: &OpenPtyQuery,
+    ) -> Result<Pty, ClientError> {
+        let OpenPtyQuery { cols, rows, exec, session_id } = query;
+        let query = query_string([
+            ("cols", cols.map(|value| value.to_string())),
+            ("rows", rows.map(|value| value.to_string())),
+            ("exec", exec.clone()),
+            ("sessionId", session_id.clone()),
+        ]);
+        let path = format!("{}{query}", vm_path(vm, "/pty"));
+        Ok(Pty::new(self.http.websocket(&path, user_header(user)?).await?).await)
+    }
+
+    /// Looks on at a terminal session of `user`, of anyone where absent.
+    pub async fn attach_pty(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        session: &str,
+        query: &AttachPtyQuery,
+    ) -> Result<Pty, ClientError> {
+        let AttachPtyQuery { cols, rows } = query;
+        let query = query_string([
+            ("cols", cols.map(|value| value.to_string())),
+            ("rows", rows.map(|value| value.to_string())),
+        ]);
+        let path = format!("{}{query}", pty_path(vm, session));
+        Ok(Pty::new(self.http.websocket(&path, user_header(user)?).await?).await)
+    }
+
+    /// Lists the terminal sessions of `user`, of everyone where absent. Wakes nothing.
+    pub async fn list_ptys(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+    ) -> Result<ListPtySessionsResponse, ClientError> {
+        let path = vm_path(vm, "/pty/sessions");
+        self.http.call(Method::GET, &path, user_header(user)?, None).await
+    }
+
+    /// Kills the program of a terminal session and forgets the session.
+    pub async fn close_pty(
+        &self,
+        vm: &str,
+        user: Option<&str>,
+        session: &str,
+    ) -> Result<ClosePtySessionResponse, ClientError> {
+        let path = pty_path(vm, session);
+        self.http.call(Method::DELETE, &path, user_header(user)?, None).await
+    }
+
     async fn post<T: serde::de::DeserializeOwned>(
         &self,
         vm: &str,
@@ -373,6 +431,10 @@ fn vm_path(vm: &str, action: &str) -> String {
 
 fn file_path(vm: &str, path: &str) -> String {
     format!("/v1/vms/{}/files/{}", encode(vm), encode(path))
+}
+
+fn pty_path(vm: &str, session: &str) -> String {
+    format!("/v1/vms/{}/pty/sessions/{}", encode(vm), encode(session))
 }
 
 fn snapshot_path(snapshot: &str) -> String {

@@ -78,10 +78,7 @@ impl Client {
         query: &ListDeliveriesQuery,
     ) -> Result<ListDeliveriesResponse, ClientError> {
         let ListDeliveriesQuery { limit, offset } = query;
-        let query = query_string([
-            ("limit", text(limit)),
-            ("offset", text(offset)),
-        ]);
+        let query = query_string([("limit", text(limit)), ("offset", text(offset))]);
         self.get(&trigger_path(repo, trigger, &format!("/deliveries{query}"))).await
     }
 

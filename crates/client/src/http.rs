@@ -6,7 +6,12 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
+};
+use hyper::http::request;
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
 use hyper_util::client::legacy::Client as Pool;
@@ -15,9 +20,11 @@ use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::error::{ApiFailure, ClientError};
-use crate::wire::{ErrorBody, TRACE_ID_HEADER};
+use crate::wire::{Empty, ErrorBody, TRACE_ID_HEADER};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Above the largest file the server sends, in base64.
@@ -64,23 +71,66 @@ impl Http {
         header: Option<(HeaderName, HeaderValue)>,
         body: Option<Bytes>,
     ) -> Result<T, ClientError> {
-        let mut request = Request::builder()
+        let mut request = self.request(method, path, header);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body.unwrap_or_default()));
+        let request = request.map_err(|error| self.bad_url(&error))?;
+        let response =
+            self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
+        self.decode(response).await
+    }
+
+    /// Makes a connection a WebSocket (RFC 6455 section 4.1).
+    pub(crate) async fn websocket(
+        &self,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Upgraded, ClientError> {
+        let key = generate_key();
+        let mut request = self.request(Method::GET, path, header);
+        request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
+        request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, &key);
+        let request = request.body(Full::default()).map_err(|error| self.bad_url(&error))?;
+        let mut response =
+            self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let Empty {} = self.decode(response).await?;
+            return Err(ClientError::BadAnswer {
+                status: StatusCode::OK.as_u16(),
+                reason: "it is no WebSocket".to_owned(),
+            });
+        }
+        let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);
+        if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
+            return Err(ClientError::BadAnswer {
+                status: response.status().as_u16(),
+                reason: "it accepts another WebSocket".to_owned(),
+            });
+        }
+        hyper::upgrade::on(&mut response).await.map_err(|error| self.unreachable(&error))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> request::Builder {
+        let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.base_url))
             .header(AUTHORIZATION, &self.authorization)
             .header(USER_AGENT, concat!("freestyle-client/", env!("CARGO_PKG_VERSION")));
-        if let Some((name, value)) = header {
-            request = request.header(name, value);
+        match header {
+            Some((name, value)) => request.header(name, value),
+            None => request,
         }
-        if body.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
-        }
-        let request = request.body(Full::new(body.unwrap_or_default())).map_err(|error| {
-            ClientError::BadUrl { url: self.base_url.to_string(), reason: error.to_string() }
-        })?;
-        let response =
-            self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
-        self.decode(response).await
+    }
+
+    fn bad_url(&self, error: &dyn Error) -> ClientError {
+        ClientError::BadUrl { url: self.base_url.to_string(), reason: error.to_string() }
     }
 
     async fn decode<T: DeserializeOwned>(

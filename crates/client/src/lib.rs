@@ -27,8 +27,12 @@ mod error;
 mod git;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod pty;
 
 #[cfg(feature = "http")]
 pub use client::Client;
 #[cfg(feature = "http")]
 pub use error::{ApiFailure, ClientError};
+#[cfg(feature = "http")]
+pub use pty::{Pty, PtyEvent, PtyReader, PtyWriter};

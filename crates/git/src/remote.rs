@@ -208,11 +208,7 @@ impl Repository {
     }
 
     /// Runs a command that talks to the remote and answers what it wrote.
-    async fn remote_git(
-        &self,
-        remote: &Remote,
-        arguments: &[&str],
-    ) -> Result<String, RemoteError> {
+    async fn remote_git(&self, remote: &Remote, arguments: &[&str]) -> Result<String, RemoteError> {
         let header = remote.authorization.as_deref();
         let header = header.map(|value| format!("Authorization: {value}"));
         let mut settings = vec![
@@ -251,7 +247,9 @@ fn told(remote: &Remote, finished: &Finished) -> RemoteError {
     let Finished { status, stderr, .. } = finished;
     let url = remote.url.clone();
     let says = |text: &str| stderr.contains(text);
-    if says("Authentication failed") || says("could not read Username") || says("returned error: 403")
+    if says("Authentication failed")
+        || says("could not read Username")
+        || says("returned error: 403")
     {
         return RemoteError::Unauthorized(url);
     }

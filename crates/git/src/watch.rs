@@ -73,7 +73,8 @@ impl Repository {
     ) -> Result<bool, GitError> {
         let paths = paths.clone();
         self.read(move |reader| {
-            let from = from.map(|from| Ok::<_, GitError>(reader.commit(&from)?.tree)).transpose()?;
+            let from =
+                from.map(|from| Ok::<_, GitError>(reader.commit(&from)?.tree)).transpose()?;
             let changes = reader.tree_changes(from, Some(reader.commit(&to)?.tree))?;
             Ok(changes.iter().any(|change| paths.0.is_match(&*change.path.to_str_lossy())))
         })
@@ -92,7 +93,9 @@ mod tests {
         };
         assert!(means("main", "main") && !means("main", "maintenance") && !means("main", "x/main"));
         assert!(means("release/*", "release/1") && !means("release/*", "release/1/rc"));
-        assert!(means("release/**", "release/1/rc") && means("**", "a/b") && means("v[0-9]*", "v1"));
+        assert!(
+            means("release/**", "release/1/rc") && means("**", "a/b") && means("v[0-9]*", "v1")
+        );
         let none = BranchPatterns::parse(&[]).unwrap();
         assert!(!none.matches("main"));
         for bad in ["", "a[", "{a", &"a".repeat(2000)] {

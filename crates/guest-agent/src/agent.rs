@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::exec::{self, Spawner};
 use crate::files;
 use crate::identity::{self, Generation, Machine};
+use crate::pty::Sessions;
 use crate::stream::{Stream, reply_now};
 
 /// How long an orderly shutdown may take before the machine is switched off.
@@ -29,12 +30,15 @@ pub async fn serve<S>(io: S, machine: Arc<dyn Machine>) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let spawner = Arc::new(Spawner::new());
     let mut agent = Agent {
         wire: Wire::new(io),
         generation: machine.generation(),
         boot_id: machine.boot_id(),
         machine,
-        spawner: Arc::new(Spawner::new()),
+        hostname: None,
+        sessions: Arc::new(Sessions::new(spawner.clone())),
+        spawner,
     };
     // A host that is connected from before this process started must not wait for answers.
     let mut session = agent.without_connection();
@@ -56,7 +60,10 @@ struct Agent<S> {
     machine: Arc<dyn Machine>,
     generation: Option<Generation>,
     boot_id: String,
+    /// What the last host called this guest.
+    hostname: Option<String>,
     spawner: Arc<Spawner>,
+    sessions: Arc<Sessions>,
 }
 
 /// One connection. Dropping it ends its streams; what they were about sees to itself.
@@ -97,6 +104,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Agent<S> {
     fn welcome(&mut self, hello: &Hello) -> Session {
         // On this thread on purpose: until it is done nothing else may be served.
         let problems = identity::assume(&*self.machine, &mut self.generation, hello);
+        let hostname = &hello.identity.hostname;
+        if self.hostname.replace(hostname.clone()).is_some_and(|before| before != *hostname) {
+            // A child of another guest takes its terminals over, as long as they run.
+            self.sessions.forget_ended();
+        }
         let welcome = LinkMessage::Welcome(Welcome {
             epoch: hello.epoch,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -122,7 +134,7 @@ impl Session {
             }
             Kind::Link | Kind::Reply => return Err(Violation("a frame only an agent may send")),
             // A stream that has just ended may still be sent to.
-            Kind::Data | Kind::ErrorData | Kind::End | Kind::Credit | Kind::Cancel => {
+            Kind::Data | Kind::SideData | Kind::End | Kind::Credit | Kind::Cancel => {
                 self.streams.deliver(frame)?;
             }
         }
@@ -148,6 +160,7 @@ impl Session {
 
 fn start<S>(agent: &Agent<S>, request: Request, stream: Stream) {
     let machine = Arc::clone(&agent.machine);
+    let sessions = Arc::clone(&agent.sessions);
     match request {
         Request::Exec(request) => {
             tokio::spawn(exec::run(Arc::clone(&agent.spawner), request, stream));
@@ -157,6 +170,18 @@ fn start<S>(agent: &Agent<S>, request: Request, stream: Stream) {
         }
         Request::WriteFile { user, path } => {
             files::start(user, stream, move |link| files::write_file(link, &path));
+        }
+        Request::PtyOpen(open) => {
+            tokio::spawn(sessions.open(open, stream));
+        }
+        Request::PtyAttach { session, user, size } => {
+            tokio::spawn(sessions.attach(session, user, size, stream));
+        }
+        Request::PtyList { user } => {
+            tokio::spawn(sessions.list(user, stream));
+        }
+        Request::PtyClose { session, user } => {
+            tokio::spawn(sessions.close(session, user, stream));
         }
         Request::Shutdown(_) => {
             tokio::spawn(shut_down(machine, stream));

@@ -50,7 +50,8 @@ async fn start(spawner: &Spawner, request: &ExecRequest) -> Result<Running, Fail
         let credentials = found.unwrap_or_else(|panic| Err(failure(&io::Error::other(panic))))?;
         sys::run_as(&mut command, credentials);
     }
-    spawner.spawn(&mut command).map_err(|error| match failure(&error) {
+    let running = spawner.spawn(&mut command).and_then(Running::new);
+    running.map_err(|error| match failure(&error) {
         Failure::NotFound => Failure::Refused("there is no /bin/sh".to_owned()),
         failure => failure,
     })
@@ -67,12 +68,11 @@ impl Spawner {
         Self { oom_score: OomScore::of_this_process() }
     }
 
-    fn spawn(&self, command: &mut Command) -> io::Result<Running> {
-        let child = match &self.oom_score {
-            Some(score) => score.lowered_for(|| command.spawn())?,
-            None => command.spawn()?,
-        };
-        Running::new(child)
+    pub(crate) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
+        match &self.oom_score {
+            Some(score) => score.lowered_for(|| command.spawn()),
+            None => command.spawn(),
+        }
     }
 }
 
@@ -183,7 +183,7 @@ impl Running {
         let mut output = pin!(async {
             tokio::try_join!(
                 forward(&mut self.stdout, sender, Channel::Main, limit, over.clone()),
-                forward(&mut self.stderr, sender, Channel::Error, limit, over.clone()),
+                forward(&mut self.stderr, sender, Channel::Side, limit, over.clone()),
             )
         });
         let mut printing = true;
@@ -230,7 +230,7 @@ fn kill_group(pid: Pid) {
     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
 }
 
-fn exit_code(status: ExitStatus) -> i32 {
+pub(crate) fn exit_code(status: ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 

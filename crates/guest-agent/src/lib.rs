@@ -1,13 +1,13 @@
 //! The agent that runs inside every VM and does there what the host asks for.
 //!
-//! Owns: running commands, reading and writing files, Linux users, the guest's clock, randomness
-//! and names, and its end. Does not own: how any of it is asked for on the wire
+//! Owns: running commands, terminal sessions and their screens, reading and writing files, Linux
+//! users, the guest's clock, randomness and names, and its end. Does not own: how any of it is asked for on the wire
 //! (`guest-protocol`), nor any policy: the host is trusted, and whoever has reached it has already
 //! been authorised.
 //!
 //! The agent never uses the network, so a guest that breaks its own can still be operated. It
 //! serves one connection at a time; a new one voids the one before (its requests, not the commands
-//! they started: a server may be restarted without its users' commands noticing).
+//! and sessions they started: a server may be restarted without its users' commands noticing).
 //!
 //! One thread runs everything except file operations, which may block for as long as a disk or a
 //! user's own filesystem likes: each has a thread of its own, which can also take on the
@@ -19,6 +19,7 @@ mod files;
 mod identity;
 mod linux;
 mod port;
+mod pty;
 mod stream;
 #[expect(unsafe_code, reason = "what neither rustix nor tokio wraps safely")]
 mod sys;

@@ -52,8 +52,29 @@ pub(crate) fn run_as(command: &mut Command, credentials: Credentials) {
     unsafe { command.pre_exec(move || credentials.become_user()) };
 }
 
+/// Makes the command the leader of a session of its own, whose terminal is the command's standard
+/// input.
+pub(crate) fn lead_session(command: &mut Command) {
+    let lead = || {
+        rustix::process::setsid()?;
+        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made: nothing allocates or locks.
+    unsafe { command.pre_exec(lead) };
+}
+
 /// Lets the runtime watch a descriptor for being readable.
 pub(crate) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    watched(fd, Interest::READABLE)
+}
+
+/// Lets the runtime watch a descriptor for being readable and for being writable.
+pub(crate) fn readable_and_writable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    watched(fd, Interest::READABLE | Interest::WRITABLE)
+}
+
+fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` is the same open descriptor for as long as it lives, as is asked for.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(io::Error::from)
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }

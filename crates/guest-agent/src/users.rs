@@ -1,7 +1,10 @@
 //! Linux users of the guest, read from its files: a static binary cannot load the modules of the
 //! name service switch, and a user of this platform is made with `useradd`.
 
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 
 use freestyle_guest_protocol::message::Failure;
 use rustix::process::{Gid, Uid};
@@ -9,6 +12,27 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
+
+/// The user that commands run as where none is named.
+pub(crate) const ROOT: &str = "root";
+
+/// A user as a login program sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) credentials: Credentials,
+    pub(crate) home: PathBuf,
+    /// May be empty.
+    pub(crate) shell: PathBuf,
+}
+
+impl Login {
+    /// Finds a user. Reads files.
+    pub(crate) fn look_up(name: &str) -> Result<Self, Failure> {
+        let passwd = std::fs::read(PASSWD).unwrap_or_default();
+        let group = std::fs::read(GROUP).unwrap_or_default();
+        find(&passwd, &group, name).ok_or(Failure::UnknownUser)
+    }
+}
 
 /// What the kernel knows of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +45,11 @@ pub(crate) struct Credentials {
 impl Credentials {
     /// Finds a user. Reads files.
     pub(crate) fn look_up(name: &str) -> Result<Self, Failure> {
-        let passwd = std::fs::read(PASSWD).unwrap_or_default();
-        let group = std::fs::read(GROUP).unwrap_or_default();
-        find(&passwd, &group, name).ok_or(Failure::UnknownUser)
+        Login::look_up(name).map(|login| login.credentials)
+    }
+
+    pub(crate) fn uid(&self) -> Uid {
+        self.uid
     }
 
     /// Makes the calling process, which has one thread, the user's for good. Allocates nothing.
@@ -46,7 +72,7 @@ impl Credentials {
     }
 }
 
-fn find(passwd: &[u8], group: &[u8], name: &str) -> Option<Credentials> {
+fn find(passwd: &[u8], group: &[u8], name: &str) -> Option<Login> {
     let name = name.as_bytes();
     if name.is_empty() {
         return None;
@@ -68,7 +94,11 @@ fn find(passwd: &[u8], group: &[u8], name: &str) -> Option<Credentials> {
             groups.push(extra);
         }
     }
-    Some(Credentials { uid, gid, groups })
+    let path = |field: Option<&&[u8]>| {
+        PathBuf::from(OsString::from_vec(field.map(|text| text.to_vec()).unwrap_or_default()))
+    };
+    let credentials = Credentials { uid, gid, groups };
+    Some(Login { credentials, home: path(user.get(5)), shell: path(user.get(6)) })
 }
 
 fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
@@ -94,7 +124,10 @@ mod tests {
 
     #[test]
     fn a_user_has_its_own_group_and_those_it_is_a_member_of() {
-        let alice = find(PASSWD, GROUP, "alice").expect("alice exists");
+        let login = find(PASSWD, GROUP, "alice").expect("alice exists");
+        assert_eq!(login.home.to_str(), Some("/home/alice"));
+        assert_eq!(login.shell.to_str(), Some("/bin/bash"));
+        let alice = login.credentials;
         assert_eq!((alice.uid.as_raw(), alice.gid.as_raw()), (1000, 1001));
         let groups: Vec<u32> = alice.groups.iter().map(|gid| gid.as_raw()).collect();
         assert_eq!(groups, [1001, 27, 999]);

@@ -34,8 +34,8 @@ pub enum Kind {
     Open = 2,
     /// Either way: bytes on the stream's [`Main`](crate::mux::Channel::Main) channel.
     Data = 3,
-    /// Either way: bytes on the stream's [`Error`](crate::mux::Channel::Error) channel.
-    ErrorData = 4,
+    /// Either way: bytes on the stream's [`Side`](crate::mux::Channel::Side) channel.
+    SideData = 4,
     /// Either way: the sender sends no more data on the stream.
     End = 5,
     /// Either way: the receiver of data takes so many bytes more (u32 LE).
@@ -52,7 +52,7 @@ impl Kind {
             Self::Link,
             Self::Open,
             Self::Data,
-            Self::ErrorData,
+            Self::SideData,
             Self::End,
             Self::Credit,
             Self::Reply,
@@ -205,7 +205,7 @@ mod tests {
             frame(1, Kind::Data, vec![0xFF; 254 * 2 - 9]), // ends with a longest run
             frame(2, Kind::Data, vec![0xFF; 300]),
             frame(3, Kind::Data, vec![0; 40]),
-            frame(u32::MAX, Kind::ErrorData, (0..=255).collect::<Vec<u8>>()),
+            frame(u32::MAX, Kind::SideData, (0..=255).collect::<Vec<u8>>()),
             frame(2, Kind::End, ""),
         ];
         let clone = [frame(0, Kind::Link, "hello"), frame(1, Kind::Open, "other")];

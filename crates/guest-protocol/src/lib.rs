@@ -8,7 +8,7 @@
 //!
 //! * [`frame`]: frames cut out of a byte stream that may be broken off and continued by someone
 //!   else at any byte (a snapshot of a guest is taken whenever it is taken).
-//! * [`message`]: what is said inside frames.
+//! * [`message`]: what is said inside frames, and [`pty`]: what is said about terminals.
 //! * [`mux`]: many streams of requests over one link, with credit so that one that stalls holds up
 //!   no other.
 //! * [`wire`]: frames in and out of an asynchronous byte stream.
@@ -31,10 +31,11 @@ mod cobs;
 pub mod frame;
 pub mod message;
 pub mod mux;
+pub mod pty;
 pub mod wire;
 
 pub use client::{
-    AgentConnection, CallError, DirEntry, ExecEnd, ExecOutcome, FileOrDir, LinkError, RemoteStream,
-    StreamEvent,
+    AgentConnection, CallError, DirEntry, ExecEnd, ExecOutcome, FileOrDir, LinkError, PtyInput,
+    PtyOutput, PtyStream, RemoteStream, StreamEvent,
 };
-pub use message::{ExecRequest, Identity, PowerOff, Request, Welcome};
+pub use message::{ExecRequest, Identity, PowerOff, PtyOpen, Request, Welcome};

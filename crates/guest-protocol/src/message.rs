@@ -10,6 +10,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::pty::{PtyFailure, PtySize, SessionId};
+
 /// Version of everything in this crate that both sides must agree on.
 pub const PROTOCOL_VERSION: u16 = 2;
 /// Most entries in a listing of a directory.
@@ -114,6 +116,29 @@ pub enum Request {
         /// Relative paths are relative to `/`. Missing directories are made.
         path: String,
     },
+    /// Starts a terminal session; the stream becomes its first viewer (see [`crate::pty`]).
+    PtyOpen(PtyOpen),
+    /// The stream becomes a viewer of a terminal session.
+    PtyAttach {
+        /// Which one.
+        session: SessionId,
+        /// The Linux user who must own it; any where absent.
+        user: Option<String>,
+        /// How large the viewer's window is.
+        size: PtySize,
+    },
+    /// Lists terminal sessions: [`crate::pty::PtySession`]s, as data.
+    PtyList {
+        /// The Linux user whose sessions are meant; everybody's where absent.
+        user: Option<String>,
+    },
+    /// Kills a terminal session's program and forgets the session.
+    PtyClose {
+        /// Which one.
+        session: SessionId,
+        /// The Linux user who must own it; any where absent.
+        user: Option<String>,
+    },
     /// Ends the guest.
     Shutdown(PowerOff),
     /// Grows the root filesystem to its device.
@@ -136,6 +161,19 @@ pub struct ExecRequest {
     pub max_output: u64,
 }
 
+/// A terminal session to start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PtyOpen {
+    /// Its name; the agent chooses one where absent.
+    pub session: Option<SessionId>,
+    /// The Linux user who owns it and runs its program; root where absent.
+    pub user: Option<String>,
+    /// Given to `sh -c`; the user's login shell where absent.
+    pub command: Option<String>,
+    /// How large the first viewer's window is.
+    pub size: PtySize,
+}
+
 /// How a guest ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PowerOff;
@@ -154,7 +192,8 @@ pub struct DirEntryMessage {
 pub enum Reply {
     /// It is done.
     Done,
-    /// The command ended: its exit code, or 128 + the signal's number.
+    /// The command, or a terminal session's program, ended: its exit code, or 128 + the signal's
+    /// number.
     Exited {
         /// 0 to 255.
         status: i32,
@@ -167,6 +206,8 @@ pub enum Reply {
     File,
     /// The data was a directory's entries.
     Directory,
+    /// The viewer did not take what the terminal showed; it may attach again.
+    ViewerTooSlow,
     /// It failed.
     Failed(Failure),
 }
@@ -187,6 +228,8 @@ pub enum Failure {
     Refused(String),
     /// The agent does not understand the request.
     Unsupported,
+    /// A terminal session cannot be had.
+    Pty(PtyFailure),
 }
 
 /// A message that is not one.

@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::frame::{Frame, Kind};
+use crate::pty::MAX_VIEWERS;
 
 /// Bytes a peer may send on a stream ahead of what was consumed.
 pub const WINDOW: u32 = 256 * 1024;
@@ -26,8 +27,11 @@ pub const WINDOW: u32 = 256 * 1024;
 pub const FRAME_COST: u32 = 64;
 /// Most payload bytes in a data frame: small enough that streams take turns often.
 pub const MAX_DATA: usize = 32 * 1024;
-/// Most streams at once.
-pub const MAX_STREAMS: usize = 256;
+/// Most streams at once: of requests, and of viewers of terminal sessions, which stay as long as
+/// somebody looks on and must not take the places of requests.
+pub const MAX_STREAMS: usize = MAX_REQUESTS + MAX_VIEWERS;
+/// Most requests at once that are no viewers.
+pub const MAX_REQUESTS: usize = 256;
 /// Credit is given back in portions of this size.
 const CREDIT_PORTION: u32 = WINDOW / 2;
 /// Data frames waiting to be sent.
@@ -48,13 +52,14 @@ pub struct Ended;
 #[error("{0}")]
 pub struct Violation(pub &'static str);
 
-/// A stream carries two sequences of bytes towards the host, kept apart.
+/// A stream carries two sequences of data, kept apart but in order: what one side sent on both
+/// arrives as it was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// Standard output, file content.
+    /// Standard output, file content, what a terminal shows and what is typed.
     Main,
-    /// Standard error.
-    Error,
+    /// Standard error; messages about a terminal, one in each frame.
+    Side,
 }
 
 /// What arrives on a stream.
@@ -118,8 +123,8 @@ pub fn queues() -> (Outbound, Outbox) {
     (Outbound { data, control }, Outbox { data: data_out, control: control_out })
 }
 
-/// The sending half of a stream.
-#[derive(Debug)]
+/// The sending half of a stream. Clones share its credit.
+#[derive(Debug, Clone)]
 pub struct Sender {
     stream: u32,
     credit: Arc<Semaphore>,
@@ -133,7 +138,7 @@ impl Sender {
         self.credit.acquire_many(cost(&payload)).await.map_err(|_| Ended)?.forget();
         let kind = match channel {
             Channel::Main => Kind::Data,
-            Channel::Error => Kind::ErrorData,
+            Channel::Side => Kind::SideData,
         };
         self.outbound.data(Frame { stream: self.stream, kind, payload }).await
     }
@@ -171,17 +176,29 @@ impl Receiver {
     /// The next event; `None` if the link is gone. Giving it out gives the peer credit for it.
     /// Cancelling the future loses nothing.
     pub async fn recv(&mut self) -> Option<Event> {
-        let event = self.events.recv().await?;
+        let event = self.recv_unpaid().await?;
         if let Event::Data(_, payload) = &event {
-            self.consumed += cost(payload);
-            if self.consumed >= CREDIT_PORTION {
-                self.received.fetch_sub(self.consumed, Ordering::Relaxed);
-                let payload = self.consumed.to_le_bytes().to_vec();
-                self.outbound.control(Frame { stream: self.stream, kind: Kind::Credit, payload });
-                self.consumed = 0;
-            }
+            self.pay(payload);
         }
         Some(event)
+    }
+
+    /// As [`Receiver::recv`], but the peer gets credit for data only when [`Receiver::pay`] is
+    /// called with it: for who must see all events at once and consumes data when it can. No more
+    /// than a window of data is ever unpaid.
+    pub async fn recv_unpaid(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// Gives the peer credit for data that was received and not paid for.
+    pub fn pay(&mut self, payload: &[u8]) {
+        self.consumed += cost(payload);
+        if self.consumed >= CREDIT_PORTION {
+            self.received.fetch_sub(self.consumed, Ordering::Relaxed);
+            let payload = self.consumed.to_le_bytes().to_vec();
+            self.outbound.control(Frame { stream: self.stream, kind: Kind::Credit, payload });
+            self.consumed = 0;
+        }
     }
 
     /// Takes no more events.
@@ -262,7 +279,7 @@ impl<Held> Streams<Held> {
         let entry = slot.get_mut();
         let event = match frame.kind {
             Kind::Data => entry.receive(Channel::Main, frame.payload)?,
-            Kind::ErrorData => entry.receive(Channel::Error, frame.payload)?,
+            Kind::SideData => entry.receive(Channel::Side, frame.payload)?,
             Kind::End if entry.ended => return Err(Violation("a stream's data ended twice")),
             Kind::End => {
                 entry.ended = true;

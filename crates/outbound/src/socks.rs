@@ -132,7 +132,8 @@ mod tests {
     #[tokio::test]
     async fn nobody_gets_in_without_the_password() {
         let request = b"\x05\x01\x00\x03\x07example\x01\xbb";
-        for login in [&b"\x01\x01u\x01x"[..], b"\x01\x01x\x01p", b"\x01\x00\x00", b"\x01\x01u\x02pp"]
+        for login in
+            [&b"\x01\x01u\x01x"[..], b"\x01\x01x\x01p", b"\x01\x00\x00", b"\x01\x01u\x02pp"]
         {
             let (wanted, answered) = hear(&[HELLO, login, request].concat()).await;
             assert!(wanted.is_err() && answered == [5, 2, 1, 1], "{login:?} {answered:?}");

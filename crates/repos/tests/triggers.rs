@@ -255,7 +255,8 @@ async fn a_source_at_a_private_address_is_refused_and_nothing_is_left() {
     };
     let new = NewRepo { name: None, public: false, default_branch: None, content };
     let refused = test.repos.create(&test.account, new).await.err().unwrap();
-    let is_refused = matches!(&refused, ReposError::Source { cause: OutboundError::Refused { .. }, .. });
+    let is_refused =
+        matches!(&refused, ReposError::Source { cause: OutboundError::Refused { .. }, .. });
     assert!(is_refused, "{refused}");
     // Nobody knocked.
     let knock = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;

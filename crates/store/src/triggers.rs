@@ -139,11 +139,7 @@ impl AccountScope<'_> {
     }
 
     /// Deletes a trigger and forgets its deliveries, also those that were not made yet.
-    pub async fn delete_trigger(
-        &self,
-        repository: &str,
-        id: &TriggerId,
-    ) -> Result<(), StoreError> {
+    pub async fn delete_trigger(&self, repository: &str, id: &TriggerId) -> Result<(), StoreError> {
         let mut tx = self.store.begin().await?;
         self.require_repository(&mut tx, repository).await?;
         let deleted = sqlx::query("DELETE FROM triggers WHERE id = $1 AND repository_id = $2")
@@ -264,22 +260,24 @@ async fn set_recorded(
     tip: Option<&str>,
 ) -> Result<(), StoreError> {
     match tip {
-        Some(tip) => sqlx::query(
-            "INSERT INTO recorded_branches (repository_id, name, tip) VALUES ($1, $2, $3)
+        Some(tip) => {
+            sqlx::query(
+                "INSERT INTO recorded_branches (repository_id, name, tip) VALUES ($1, $2, $3)
              ON CONFLICT (repository_id, name) DO UPDATE SET tip = excluded.tip",
-        )
-        .bind(repository)
-        .bind(branch)
-        .bind(tip)
-        .execute(database)
-        .await?,
-        None => sqlx::query(
-            "DELETE FROM recorded_branches WHERE repository_id = $1 AND name = $2",
-        )
-        .bind(repository)
-        .bind(branch)
-        .execute(database)
-        .await?,
+            )
+            .bind(repository)
+            .bind(branch)
+            .bind(tip)
+            .execute(database)
+            .await?
+        }
+        None => {
+            sqlx::query("DELETE FROM recorded_branches WHERE repository_id = $1 AND name = $2")
+                .bind(repository)
+                .bind(branch)
+                .execute(database)
+                .await?
+        }
     };
     Ok(())
 }

@@ -12,6 +12,7 @@ use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
 use crate::error::VmError;
 use crate::model::{Exec, ExecOutput, FileOrDir, LinuxUser};
+use crate::terminal::{OpenPty, PtySession, PtySize, SessionId, Terminal};
 
 /// One thing to do on the host for a VM. Every step can be repeated, and each is undone by the step
 /// that removes what it made, from whatever state it left behind.
@@ -183,4 +184,41 @@ pub trait Engine: Send + Sync + 'static {
         path: &str,
         content: Vec<u8>,
     ) -> impl Future<Output = Result<(), VmError>> + Send;
+
+    /// Starts a terminal session in the guest.
+    fn open_pty(
+        &self,
+        instance: &Instance,
+        open: OpenPty,
+    ) -> impl Future<Output = Result<Terminal, VmError>> + Send;
+
+    /// Looks on at a terminal session of `user`, or of anyone.
+    fn attach_pty(
+        &self,
+        instance: &Instance,
+        session: &SessionId,
+        user: Option<&LinuxUser>,
+        size: PtySize,
+    ) -> impl Future<Output = Result<Terminal, VmError>> + Send;
+
+    /// The terminal sessions of `user`, or all, oldest first.
+    fn ptys(
+        &self,
+        instance: &Instance,
+        user: Option<&LinuxUser>,
+    ) -> impl Future<Output = Result<Vec<PtySession>, VmError>> + Send;
+
+    /// Kills a terminal session's program and forgets the session; answers how the program ended.
+    fn close_pty(
+        &self,
+        instance: &Instance,
+        session: &SessionId,
+        user: Option<&LinuxUser>,
+    ) -> impl Future<Output = Result<i32, VmError>> + Send;
+
+    /// The terminal sessions that the guest had when this memory was saved; `None` if it did not say.
+    fn sleeping_ptys(
+        &self,
+        memory: &SnapshotId,
+    ) -> impl Future<Output = Option<Vec<PtySession>>> + Send;
 }

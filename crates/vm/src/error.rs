@@ -5,6 +5,7 @@ use std::time::Duration;
 use freestyle_store::{OperationId, SnapshotId, StoreError, VmId};
 
 use crate::setup::Diagnostics;
+use crate::terminal::PtyFailure;
 
 /// Why a call of the VM service failed. `api` maps each variant to one error code.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,9 @@ pub enum VmError {
     /// A file operation the guest refused, with its reason.
     #[error("{0}")]
     File(String),
+    /// A terminal session cannot be had.
+    #[error(transparent)]
+    Pty(#[from] PtyFailure),
     /// The guest's agent cannot be reached or broke the protocol.
     #[error("the guest does not answer: {0}")]
     GuestUnreachable(String),

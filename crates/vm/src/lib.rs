@@ -21,8 +21,10 @@ mod service;
 pub mod setup;
 #[cfg(test)]
 mod simulation;
+mod terminal;
 
 pub use error::VmError;
 pub use host::{Config, LoginKey, LoginSecret, VmService};
 pub use model::*;
 pub use service::{GuestConnection, Observer, Service};
+pub use terminal::*;

@@ -11,9 +11,9 @@ use freestyle_store::{AccountId, DeliveryOutcome, DueDelivery, StoreError, Trigg
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+use crate::Shared;
 use crate::keys::now;
 use crate::message::attempt;
-use crate::Shared;
 
 /// Attempts at one time.
 const MOST: usize = 64;
@@ -135,11 +135,7 @@ async fn is_wanted(shared: &Shared, due: &DueDelivery) -> bool {
     })
 }
 
-async fn has_changed(
-    shared: &Shared,
-    due: &DueDelivery,
-    globs: &[String],
-) -> Result<bool, String> {
+async fn has_changed(shared: &Shared, due: &DueDelivery, globs: &[String]) -> Result<bool, String> {
     let id: RepositoryId = due.repository_id.parse().map_err(|_| "no repository id")?;
     let commit = |hex: &str| {
         freestyle_git::ObjectId::from_hex(hex.as_bytes()).map_err(|error| error.to_string())

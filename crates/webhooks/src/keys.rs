@@ -71,7 +71,8 @@ struct StoredKey {
 impl Stored {
     /// Adds a key and forgets those that nobody needs any more.
     fn add(&mut self, now: u64) {
-        let published = published(&self.keys.iter().map(|key| key.created_at).collect::<Vec<_>>(), now);
+        let published =
+            published(&self.keys.iter().map(|key| key.created_at).collect::<Vec<_>>(), now);
         self.keys.drain(..published.start);
         let mut seed = [0u8; 32];
         getrandom::fill(&mut seed).expect("the operating system has a random source");

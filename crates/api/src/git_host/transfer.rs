@@ -94,7 +94,9 @@ fn transfer(service: Service, request: Request) -> Result<TransferRequest, Refus
     let is_compressed = match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
         None | Some(b"identity") => false,
         Some(b"gzip" | b"x-gzip") => true,
-        Some(_) => return Err(Refusal::unsupported_body("The body may be compressed by gzip only.")),
+        Some(_) => {
+            return Err(Refusal::unsupported_body("The body may be compressed by gzip only."));
+        }
     };
     let protocol = protocol(headers);
     let body = request.into_body().into_data_stream().map_err(std::io::Error::other);

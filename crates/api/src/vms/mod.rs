@@ -8,6 +8,7 @@ mod files;
 mod fork;
 mod info;
 mod lifecycle;
+mod pty;
 mod resize;
 mod snapshots;
 mod spec;
@@ -40,6 +41,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(snapshots::get, snapshots::rename, snapshots::delete))
         .routes(routes!(exec::exec))
         .routes(routes!(files::read, files::write))
+        .routes(routes!(pty::open))
+        .routes(routes!(pty::list))
+        .routes(routes!(pty::attach, pty::close))
 }
 
 /// File paths whose slashes were not encoded, as people type them for curl. Not documented.

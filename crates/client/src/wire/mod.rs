@@ -11,6 +11,7 @@ mod exec;
 mod files;
 pub mod git;
 mod identity;
+mod pty;
 mod snapshot;
 mod spec;
 mod ssh;
@@ -39,6 +40,10 @@ pub use identity::{
     Identity, ListGitPermissionsResponse, ListIdentitiesQuery, ListIdentitiesResponse,
     ListPermissionsQuery, ListTokensResponse, ListVmPermissionsResponse, TokenListItem, Visibility,
     VmPermission, VmPermissionRequest,
+};
+pub use pty::{
+    AttachPtyQuery, ClosePtySessionResponse, ListPtySessionsResponse, OpenPtyQuery, PTY_RESET,
+    PtyClientMessage, PtyServerMessage, PtySessionInfo, PtySignal,
 };
 pub use snapshot::{
     DeleteSnapshotResponse, ListSnapshotsQuery, ListSnapshotsResponse, RenameSnapshotRequest,

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
-use freestyle_git::{BranchName, GitError, ListCommits, Remote, RemoteError, Repository, Selection};
+use freestyle_git::{
+    BranchName, GitError, ListCommits, Remote, RemoteError, Repository, Selection,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -59,11 +61,7 @@ impl Case {
         writer.commit("feature", "x").await;
         writer.git(&["tag", "light"]).await;
         writer.git(&["push", "-q", "origin", "main", "feature/x", "v1", "light"]).await;
-        let remote = Remote {
-            url: server.url(&source),
-            authorization: None,
-            proxy: proxy().await,
-        };
+        let remote = Remote { url: server.url(&source), authorization: None, proxy: proxy().await };
         Self { server, source, writer, remote }
     }
 
@@ -132,8 +130,7 @@ async fn everything_comes_when_everything_is_asked_for() {
         ..Selection::default()
     };
     let imported = case.import(all(Some("feature/x"), None)).await.unwrap();
-    let everything =
-        ["refs/heads/feature/x", "refs/heads/main", "refs/tags/light", "refs/tags/v1"];
+    let everything = ["refs/heads/feature/x", "refs/heads/main", "refs/tags/light", "refs/tags/v1"];
     assert_eq!(names(&imported).await, everything);
     assert_eq!(imported.default_branch().await.unwrap().as_str(), "feature/x");
 

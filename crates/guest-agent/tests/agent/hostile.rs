@@ -153,7 +153,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
         Just(Kind::Link),
         Just(Kind::Open),
         Just(Kind::Data),
-        Just(Kind::ErrorData),
+        Just(Kind::SideData),
         Just(Kind::End),
         Just(Kind::Credit),
         Just(Kind::Reply),

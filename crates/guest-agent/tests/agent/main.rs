@@ -10,3 +10,4 @@ mod hostile;
 mod identity;
 mod link;
 mod port;
+mod pty;

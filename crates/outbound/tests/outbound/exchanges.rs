@@ -43,14 +43,17 @@ fn a_redirect_is_an_answer_like_any_other() {
 #[test]
 fn what_is_not_an_answer_is_told_apart() {
     in_own_network(async |_| {
-        for answer in ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+        for answer in
+            ["", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"]
+        {
             let server = Server::start(answer).await;
             let received = get(&format!("http://11.0.0.1:{}/", server.port), TIME).await;
             assert!(matches!(received, Err(OutboundError::BadAnswer { .. })), "{received:?}");
         }
         let server = Server::start(ok("")).await;
         let received = get(&format!("https://11.0.0.1:{}/", server.port), TIME).await;
-        let failed = matches!(received, Err(OutboundError::Tls { .. } | OutboundError::Internal(_)));
+        let failed =
+            matches!(received, Err(OutboundError::Tls { .. } | OutboundError::Internal(_)));
         assert!(failed, "{received:?}");
     });
 }

@@ -93,9 +93,7 @@ fn nobody_listening_is_said() {
         let server = Server::start(ok("")).await;
         let outbound = outbound(&[]);
         let reached = outbound.connect("11.0.0.1", server.port + 1).await;
-        let Err(OutboundError::Unreachable { reason, .. }) = reached else {
-            panic!("{reached:?}")
-        };
+        let Err(OutboundError::Unreachable { reason, .. }) = reached else { panic!("{reached:?}") };
         assert_eq!(reason, "connection refused");
     });
 }

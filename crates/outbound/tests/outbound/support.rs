@@ -90,7 +90,14 @@ impl Names {
                 answers[(*turn - 1) % answers.len()].clone()
             }
             Some(_) => Vec::new(),
-            None => return [&question[..2], &[0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0], &question[12..at + 5]].concat(),
+            None => {
+                return [
+                    &question[..2],
+                    &[0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0],
+                    &question[12..at + 5],
+                ]
+                .concat();
+            }
         };
         let count = u8::try_from(addresses.len()).unwrap();
         let head = [0x81, 0x80, 0, 1, 0, count, 0, 0, 0, 0];

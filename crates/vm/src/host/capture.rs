@@ -29,6 +29,10 @@ use super::snapshots::{FrozenDisk, MAX_DEPTH, Memory, SnapshotManifest, sync_fil
 use super::{Inner, blocking, qemu_error};
 use crate::error::VmError;
 
+/// How long whoever looks at a terminal may take to leave a guest that is to be suspended.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// How often the guest is asked whether they have.
+const LEAVE_POLL: Duration = Duration::from_millis(20);
 /// How long a guest may take to write what it has in memory to its disk.
 const SYNC_LIMIT: Duration = Duration::from_secs(10);
 
@@ -90,10 +94,50 @@ impl Inner {
         self.memory_snapshots_work().await?;
         let dir = self.snapshots.dir(id.as_str());
         blocking(move || make_dir(&dir)).await?;
+        self.evict_viewers(vm, instance, id).await?;
         self.sync_guest(vm, instance).await;
         let state = self.save_machine(vm, instance, id, None, After::StayPaused).await?;
         let (inner, vm, id) = (self.clone(), vm.clone(), id.clone());
         blocking(move || inner.complete(&vm, &id, state, None, true)).await
+    }
+
+    /// Has everybody who looks at a terminal leave, so that nothing is typed into a guest that stands
+    /// still, and notes which sessions there are. A guest that does not answer is suspended all the
+    /// same.
+    async fn evict_viewers(
+        &self,
+        vm: &VmRecord,
+        instance: &Instance,
+        id: &SnapshotId,
+    ) -> Result<(), VmError> {
+        let running = self.process_of(vm, instance)?;
+        running.evict_viewers();
+        let mut known = None;
+        let leave = async {
+            let guest = running.guest().await?;
+            loop {
+                let listed = guest.pty_list(None).await;
+                let listed =
+                    listed.map_err(|error| VmError::GuestUnreachable(error.to_string()))?;
+                // Whoever leaves is gone once all that they typed has arrived.
+                let are_gone = listed.iter().all(|session| session.viewers == 0);
+                known = Some(listed);
+                if are_gone {
+                    return Ok::<_, VmError>(());
+                }
+                tokio::time::sleep(LEAVE_POLL).await;
+            }
+        };
+        match tokio::time::timeout(LEAVE_LIMIT, leave).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(vm = %vm.id, %error, "listing the sessions of a guest");
+            }
+            Err(_) => tracing::debug!(vm = %vm.id, "viewers take too long to leave"),
+        }
+        let Some(sessions) = known else { return Ok(()) };
+        let (snapshots, id) = (self.snapshots.clone(), id.as_str().to_owned());
+        blocking(move || snapshots.write_sessions(&id, sessions)).await
     }
 
     /// Has the guest write what it has in memory to its disk, so that little is lost should its memory

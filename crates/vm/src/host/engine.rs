@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use freestyle_guest_protocol::{AgentConnection, CallError, ExecEnd, ExecRequest};
+use freestyle_guest_protocol::{AgentConnection, CallError, ExecEnd, ExecRequest, PtyOpen};
 use freestyle_qemu::Process;
 use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
@@ -15,6 +15,7 @@ use super::{Host, blocking, network_error, qemu_error};
 use crate::engine::{Engine, Exit, SnapshotSize, Step, StorageUse};
 use crate::error::VmError;
 use crate::model::{DirEntry, Exec, ExecOutput, FileOrDir, LinuxUser};
+use crate::terminal::{OpenPty, PtySession, PtySize, SessionId, Terminal};
 
 /// Bytes of each output stream of a command that are kept.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -26,10 +27,13 @@ impl Host {
         self.inner.running().get(instance).cloned()
     }
 
-    async fn guest(&self, instance: &Instance) -> Result<AgentConnection, VmError> {
-        let running = self.running(&instance.id);
+    fn process(&self, instance: &Instance) -> Result<Arc<Running>, VmError> {
         let ended = || VmError::GuestUnreachable("its process ended".to_owned());
-        running.ok_or_else(ended)?.guest().await
+        self.running(&instance.id).ok_or_else(ended)
+    }
+
+    async fn guest(&self, instance: &Instance) -> Result<AgentConnection, VmError> {
+        self.process(instance)?.guest().await
     }
 }
 
@@ -214,6 +218,63 @@ impl Engine for Host {
         let written = guest.write_file(user, path, &content).await;
         written.map_err(|error| call_error(error, user, path))
     }
+
+    async fn open_pty(&self, instance: &Instance, open: OpenPty) -> Result<Terminal, VmError> {
+        let user = open.user.as_ref().map(LinuxUser::as_str);
+        let request = PtyOpen {
+            session: open.session,
+            user: user.map(str::to_owned),
+            command: open.command,
+            size: open.size,
+        };
+        let running = self.process(instance)?;
+        let evictions = running.evictions();
+        let stream = running.guest().await?.pty_open(request).await;
+        let stream = stream.map_err(|error| call_error(error, user, ""))?;
+        Ok(Terminal::new(stream, evictions))
+    }
+
+    async fn attach_pty(
+        &self,
+        instance: &Instance,
+        session: &SessionId,
+        user: Option<&LinuxUser>,
+        size: PtySize,
+    ) -> Result<Terminal, VmError> {
+        let user = user.map(LinuxUser::as_str);
+        let running = self.process(instance)?;
+        let evictions = running.evictions();
+        let stream = running.guest().await?.pty_attach(session, user, size).await;
+        let stream = stream.map_err(|error| call_error(error, user, ""))?;
+        Ok(Terminal::new(stream, evictions))
+    }
+
+    async fn ptys(
+        &self,
+        instance: &Instance,
+        user: Option<&LinuxUser>,
+    ) -> Result<Vec<PtySession>, VmError> {
+        let user = user.map(LinuxUser::as_str);
+        let listed = self.guest(instance).await?.pty_list(user).await;
+        listed.map_err(|error| call_error(error, user, ""))
+    }
+
+    async fn close_pty(
+        &self,
+        instance: &Instance,
+        session: &SessionId,
+        user: Option<&LinuxUser>,
+    ) -> Result<i32, VmError> {
+        let user = user.map(LinuxUser::as_str);
+        let closed = self.guest(instance).await?.pty_close(session, user).await;
+        closed.map_err(|error| call_error(error, user, ""))
+    }
+
+    async fn sleeping_ptys(&self, memory: &SnapshotId) -> Option<Vec<PtySession>> {
+        let (snapshots, id) = (self.inner.snapshots.clone(), memory.as_str().to_owned());
+        let read = blocking(move || snapshots.read_sessions(&id)).await;
+        read.inspect_err(|error| tracing::warn!(%memory, %error, "sessions of a suspended VM")).ok()
+    }
 }
 
 fn call_error(error: CallError, user: Option<&str>, path: &str) -> VmError {
@@ -223,6 +284,7 @@ fn call_error(error: CallError, user: Option<&str>, path: &str) -> VmError {
         }
         CallError::NotFound => VmError::FileNotFound { path: path.to_owned() },
         CallError::Link(link) => unreachable(link),
+        CallError::Pty(failure) => VmError::Pty(failure),
         CallError::RequestTooLong => VmError::BadRequest(error.to_string()),
         CallError::TooLarge { .. } | CallError::Refused(_) => VmError::File(error.to_string()),
     }

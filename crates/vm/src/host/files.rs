@@ -196,9 +196,14 @@ pub(crate) const MANIFEST_VERSION: u32 = 1;
 
 /// Reads a JSON file of bounded size.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, VmError> {
+    read_json_up_to(path, MAX_MANIFEST)
+}
+
+/// As [`read_json`], for a file of another size.
+pub(crate) fn read_json_up_to<T: DeserializeOwned>(path: &Path, max: u64) -> Result<T, VmError> {
     let read = || -> io::Result<T> {
         let file = File::open(path)?;
-        if file.metadata()?.len() > MAX_MANIFEST {
+        if file.metadata()?.len() > max {
             return Err(io::Error::other("it is too large"));
         }
         serde_json::from_reader(io::BufReader::new(file)).map_err(io::Error::other)

@@ -12,7 +12,7 @@ use freestyle_qemu::{
     Event, Events, Process, QemuError, Qmp, agent_socket, console_log, qmp_socket,
 };
 use tokio::net::UnixStream;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, watch};
 use tokio::task::AbortHandle;
 
 use crate::error::VmError;
@@ -40,6 +40,8 @@ pub(crate) struct Running {
     monitor: OnceCell<Monitor>,
     /// Who the guest is; needed again whenever the connection is made anew.
     guest: Mutex<Guest>,
+    /// How often everybody who looks at a terminal had to leave.
+    evictions: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -73,7 +75,18 @@ impl Running {
             reset: Arc::default(),
             monitor: OnceCell::new(),
             guest: Mutex::default(),
+            evictions: watch::Sender::default(),
         }
+    }
+
+    /// Changes when everybody who looks at a terminal has to leave.
+    pub(crate) fn evictions(&self) -> watch::Receiver<u64> {
+        self.evictions.subscribe()
+    }
+
+    /// Has everybody who looks at a terminal leave.
+    pub(crate) fn evict_viewers(&self) {
+        self.evictions.send_modify(|count| *count += 1);
     }
 
     /// The monitor.

@@ -20,9 +20,12 @@ use freestyle_qemu::{Accelerator, Qemu};
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use super::files::{Files, LayerName, Manifest, failed, read_json, sync_dir};
+use super::files::{
+    Files, LayerName, Manifest, failed, read_json, read_json_up_to, sync_dir, write_json_loosely,
+};
 use super::{blocking, qemu_error};
 use crate::error::VmError;
+use crate::terminal::PtySession;
 
 /// Raise this when the command line of QEMU changes in a way that device state does not survive, or
 /// when a template is prepared in another way.
@@ -33,6 +36,10 @@ const VERSION: u32 = 1;
 const MAX_LOADED: usize = 6;
 /// Images that may stand on each other. A deeper chain is shortened when its next image is written.
 pub(crate) const MAX_DEPTH: usize = 4;
+/// Holds the terminal sessions of a suspended VM.
+const SESSIONS: &str = "sessions.json";
+/// Largest such file that is read: commands in it may be escaped.
+const MAX_SESSIONS_FILE: u64 = 32 << 20;
 /// Largest device state that is read.
 const MAX_DEVICES: u64 = 64 << 20;
 
@@ -137,6 +144,14 @@ impl SnapshotManifest {
     }
 }
 
+/// Terminal sessions of a VM that is suspended.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSessions {
+    version: u32,
+    sessions: Vec<PtySession>,
+}
+
 /// What a process needs to go on from a snapshot.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -201,6 +216,28 @@ impl Snapshots {
 
     pub(crate) fn devices_file(&self, id: &str) -> PathBuf {
         self.dir(id).join("devices")
+    }
+
+    /// What the guest of a VM that sleeps here said of its terminal sessions.
+    pub(crate) fn write_sessions(
+        &self,
+        id: &str,
+        sessions: Vec<PtySession>,
+    ) -> Result<(), VmError> {
+        let saved = SavedSessions { version: VERSION, sessions };
+        write_json_loosely(&self.dir(id).join(SESSIONS), &saved)
+    }
+
+    pub(crate) fn read_sessions(&self, id: &str) -> Result<Vec<PtySession>, VmError> {
+        let saved: SavedSessions =
+            read_json_up_to(&self.dir(id).join(SESSIONS), MAX_SESSIONS_FILE)?;
+        if saved.version != VERSION {
+            let version = saved.version;
+            return Err(VmError::Internal(format!(
+                "their format is {version}; this build knows {VERSION}"
+            )));
+        }
+        Ok(saved.sessions)
     }
 
     pub(crate) fn manifest_file(&self, id: &str) -> PathBuf {

@@ -5,6 +5,7 @@ mod builds;
 mod connect;
 mod create;
 mod idle;
+mod pty;
 mod snapshots;
 mod storage;
 

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::engine::{Engine, Exit, SnapshotSize, Step, StorageUse};
 use crate::error::VmError;
 use crate::model::*;
+use crate::terminal::{OpenPty, PtyFailure, PtySession, PtySize, SessionId, Terminal};
 
 /// A small generator, so that a failing run can be repeated from its seed.
 pub(super) struct Random(pub(super) u64);
@@ -258,5 +259,44 @@ impl Engine for SimulatedHost {
         _: Vec<u8>,
     ) -> Result<(), VmError> {
         Ok(())
+    }
+
+    async fn open_pty(&self, _: &Instance, _: OpenPty) -> Result<Terminal, VmError> {
+        Err(PtyFailure::TooManySessions.into())
+    }
+
+    async fn attach_pty(
+        &self,
+        _: &Instance,
+        _: &SessionId,
+        _: Option<&LinuxUser>,
+        _: PtySize,
+    ) -> Result<Terminal, VmError> {
+        Err(PtyFailure::NotFound.into())
+    }
+
+    async fn ptys(
+        &self,
+        instance: &Instance,
+        _: Option<&LinuxUser>,
+    ) -> Result<Vec<PtySession>, VmError> {
+        if self.is_up(&instance.id) {
+            Ok(Vec::new())
+        } else {
+            Err(VmError::GuestUnreachable("it is down".to_owned()))
+        }
+    }
+
+    async fn close_pty(
+        &self,
+        _: &Instance,
+        _: &SessionId,
+        _: Option<&LinuxUser>,
+    ) -> Result<i32, VmError> {
+        Err(PtyFailure::NotFound.into())
+    }
+
+    async fn sleeping_ptys(&self, _: &SnapshotId) -> Option<Vec<PtySession>> {
+        None
     }
 }

@@ -17,7 +17,8 @@ async fn a_trigger_is_made_listed_and_deleted() {
     let repo = api.create(json!({})).await;
     let (status, made) = repo.post("/trigger", trigger("https://x.invalid/hook")).await;
     assert_eq!(status, 200, "{made}");
-    let bare = json!({"trigger": {"event": "push"}, "action": trigger("http://x.invalid")["action"]});
+    let bare =
+        json!({"trigger": {"event": "push"}, "action": trigger("http://x.invalid")["action"]});
     assert_eq!(repo.post("/trigger", bare).await.0, 200);
 
     let listed = repo.got("/trigger").await;

@@ -54,9 +54,9 @@ pub(crate) fn run(args: Args, environment: &Environment) -> Result<ExitCode, Cli
             git.env(name, value);
         }
     }
-    let status = git.status().map_err(|error| {
-        CliError::with_hint(format!("cannot run git: {error}"), "install git")
-    })?;
+    let status = git
+        .status()
+        .map_err(|error| CliError::with_hint(format!("cannot run git: {error}"), "install git"))?;
     Ok(exit_code(status))
 }
 

@@ -186,7 +186,8 @@ mod tests {
     use super::*;
 
     fn asked(password: &str) -> Asked {
-        let text = format!("protocol=http\nhost=127.0.0.1:8081\nusername=x\npassword={password}\n\n");
+        let text =
+            format!("protocol=http\nhost=127.0.0.1:8081\nusername=x\npassword={password}\n\n");
         Asked::read(text.as_bytes()).unwrap()
     }
 

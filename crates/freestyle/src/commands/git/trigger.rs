@@ -130,7 +130,10 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), CliErro
                 return Ok(());
             }
             let rows: Vec<_> = listed.deliveries.iter().map(delivery_row).collect();
-            Ok(table::print(["ID", "BRANCH", "COMMIT", "STATE", "ATTEMPTS", "LAST", "MOVED"], &rows)?)
+            Ok(table::print(
+                ["ID", "BRANCH", "COMMIT", "STATE", "ATTEMPTS", "LAST", "MOVED"],
+                &rows,
+            )?)
         }
         Command::Redeliver { repo, trigger, delivery, json } => {
             let again = client.redeliver(&repo, &trigger, &delivery);

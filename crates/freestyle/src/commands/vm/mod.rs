@@ -4,6 +4,7 @@ mod change;
 mod create;
 mod exec;
 mod idle;
+mod pty;
 mod snapshot;
 mod ssh;
 
@@ -29,7 +30,7 @@ Examples:
   freestyle vm start ID --idle-timeout 600     suspend after ten minutes without network traffic
   freestyle vm start ID --idle-timeout never";
 const SUSPEND_HELP: &str = "\
-Nothing of the VM runs then. `start` wakes it, and so does whatever needs it: exec, a file.";
+Nothing of the VM runs then. `start` wakes it, and so does whatever needs it: exec, a file, a terminal.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -49,6 +50,9 @@ pub(crate) enum Command {
     /// Copy files to or from a VM with scp
     #[command(after_help = ssh::SCP_HELP)]
     Scp(ssh::ScpArgs),
+    /// Open a terminal in a VM, or come back to one
+    #[command(after_help = pty::PTY_HELP)]
+    Pty(pty::PtyArgs),
     /// Make VMs that go on from where one is
     #[command(after_help = change::FORK_HELP)]
     Fork(change::ForkArgs),
@@ -112,6 +116,7 @@ pub(crate) async fn run(
         Command::Ssh(args) => return ssh::ssh(args, client, environment).await,
         Command::Scp(args) => return ssh::scp(args, client, environment).await,
         Command::Exec(args) => return exec::exec(args, client).await,
+        Command::Pty(args) => return pty::run(args, client).await,
         Command::Snapshot(command) => return snapshot::run(command, client, environment).await,
         Command::List(args) => list(args, client).await?,
         Command::Get(args) => get(args, client).await?,

@@ -1,6 +1,8 @@
 //! The host's side of the link. Everything that comes from the guest is hostile until proven
 //! otherwise: bounded, parsed strictly, and waited for no longer than a limit.
 
+mod pty;
+
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +18,13 @@ use crate::message::{
     PowerOff, Reply, Request, Welcome,
 };
 use crate::mux::{
-    Channel, Event, MAX_DATA, MAX_STREAMS, Outbound, Outbox, Receiver, Sender, Streams, Violation,
+    Channel, Event, MAX_DATA, MAX_REQUESTS, Outbound, Outbox, Receiver, Sender, Streams, Violation,
     queues,
 };
+use crate::pty::{MAX_VIEWERS, PtyFailure};
 use crate::wire::Wire;
+
+pub use self::pty::{PtyInput, PtyOutput, PtyStream};
 
 /// How long the guest may take beyond a command's own timeout to report it.
 const EXEC_GRACE: Duration = Duration::from_secs(5);
@@ -99,6 +104,9 @@ pub enum CallError {
     /// The guest refused, with a reason in plain words.
     #[error("{0}")]
     Refused(String),
+    /// A terminal session cannot be had.
+    #[error(transparent)]
+    Pty(#[from] PtyFailure),
     /// The request does not fit a message.
     #[error("the request is longer than {MAX_PAYLOAD} bytes")]
     RequestTooLong,
@@ -144,8 +152,10 @@ pub use message::DirEntryMessage as DirEntry;
 struct Shared {
     /// `None` once the link is down.
     open: Mutex<Option<Open>>,
-    /// One permit per stream, until the guest has replied to it.
+    /// One permit per request, until the guest has replied to it.
     slots: Arc<Semaphore>,
+    /// The same for viewers.
+    viewers: Arc<Semaphore>,
     /// Why the link is down.
     down: watch::Sender<Option<LinkError>>,
 }
@@ -194,7 +204,8 @@ impl AgentConnection {
         let welcome = greet(&mut wire, &mut outbox, identity).await?;
         let shared = Arc::new(Shared {
             open: Mutex::new(Some(Open { streams: Streams::default(), last: 0 })),
-            slots: Arc::new(Semaphore::new(MAX_STREAMS)),
+            slots: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            viewers: Arc::new(Semaphore::new(MAX_VIEWERS)),
             down: watch::channel(None).0,
         });
         let task_shared = Arc::clone(&shared);
@@ -220,14 +231,22 @@ impl AgentConnection {
     }
 
     /// Opens a stream for a request. The calls below do this and the rest; use it for what they
-    /// do not do. Waits while [`MAX_STREAMS`] are open.
+    /// do not do. Waits while [`MAX_REQUESTS`] are open.
     pub async fn open(&self, request: &Request) -> Result<RemoteStream, CallError> {
+        let slots = Arc::clone(&self.shared.slots);
+        let slot = slots.acquire_owned().await.map_err(|_| LinkError::Closed)?;
+        self.open_in(slot, request)
+    }
+
+    fn open_in(
+        &self,
+        slot: OwnedSemaphorePermit,
+        request: &Request,
+    ) -> Result<RemoteStream, CallError> {
         let payload = message::encode(request);
         if payload.len() > MAX_PAYLOAD {
             return Err(CallError::RequestTooLong);
         }
-        let slots = Arc::clone(&self.shared.slots);
-        let slot = slots.acquire_owned().await.map_err(|_| LinkError::Closed)?;
         let opened = self.shared.with_open(|open| {
             let stream = open.last.checked_add(1).ok_or(LinkError::Closed)?;
             open.last = stream;
@@ -255,7 +274,7 @@ impl AgentConnection {
                     StreamEvent::Data(channel, bytes) => {
                         let kept = match channel {
                             Channel::Main => &mut stdout,
-                            Channel::Error => &mut stderr,
+                            Channel::Side => &mut stderr,
                         };
                         if (kept.len() + bytes.len()) as u64 > limit {
                             return Ok(ExecEnd::OutputTooLarge);
@@ -412,6 +431,11 @@ impl RemoteStream {
         self.sender.send(Channel::Main, bytes).await
     }
 
+    /// As [`RemoteStream::send`], on the side channel.
+    pub async fn send_side(&self, bytes: Vec<u8>) -> Result<(), crate::mux::Ended> {
+        self.sender.send(Channel::Side, bytes).await
+    }
+
     /// Says that no more data comes from the host.
     pub async fn end(&self) -> Result<(), crate::mux::Ended> {
         self.sender.end().await
@@ -469,6 +493,7 @@ fn refusal(reply: Reply, limit: u64) -> CallError {
             reason.truncate(reason.floor_char_boundary(MAX_REASON));
             CallError::Refused(reason)
         }
+        Reply::Failed(Failure::Pty(failure)) => CallError::Pty(failure),
         Reply::Failed(Failure::Unsupported) => {
             CallError::Refused("the guest's agent does not know this request".to_owned())
         }
@@ -477,7 +502,8 @@ fn refusal(reply: Reply, limit: u64) -> CallError {
         | Reply::TimedOut
         | Reply::OutputTooLarge
         | Reply::File
-        | Reply::Directory => violation("a reply to something else"),
+        | Reply::Directory
+        | Reply::ViewerTooSlow => violation("a reply to something else"),
     }
 }
 
@@ -566,7 +592,7 @@ where
             Kind::Open | Kind::Cancel => {
                 return Err(LinkError::Violation("a frame only a host may send"));
             }
-            Kind::Data | Kind::ErrorData | Kind::End | Kind::Credit | Kind::Reply => {
+            Kind::Data | Kind::SideData | Kind::End | Kind::Credit | Kind::Reply => {
                 shared.with_open(|open| open.streams.deliver(frame)).unwrap_or(Ok(false))?
             }
         };
