@@ -1,4 +1,4 @@
-// What both benchmarks of VMs print, and how they look at the host.
+// What the benchmarks print, and how they look at the host.
 
 import { readFileSync } from "node:fs";
 import { cpus, loadavg, totalmem } from "node:os";

@@ -1,13 +1,15 @@
 // The CLI of this project's own binary.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
+import { Shown } from "../support/pty.mjs";
 import { API_URL, client, DATA_DIR, failsWith, fileAccount, session } from "../support/sdk.mjs";
-import { freestyle as run } from "../support/server.mjs";
+import { FREESTYLE, freestyle as run } from "../support/server.mjs";
 
 const { freestyle: sdk, id: accountId, key } = await fileAccount("own cli");
 const dir = mkdtempSync(join(tmpdir(), "fse2e-cli-"));
@@ -71,6 +73,60 @@ test("vm create --exec --delete is the command, and leaves nothing", async () =>
   assert.equal((await sdk.vms.list()).totalCount, 0);
   const { exec } = await json("vm", "create", "--exec", "echo once", "--delete");
   assert.deepEqual(exec, { stdout: "once\n", stderr: "", statusCode: 0 });
+});
+
+test("terminal sessions", async () => {
+  const vm = (await succeeds("vm", "create", "--vcpus", "1", "--memory", "1")).trim();
+  const piped = await cli(["vm", "pty", vm, "--exec", "stty size; echo out; exit 3"]);
+  // What comes first draws an empty screen.
+  assert.equal(piped.code, 3, piped.stderr);
+  assert.match(piped.stdout, /24 80\r\nout\r\n$/);
+
+  // At a terminal, which must be as it was afterwards.
+  const atTerminal = (work) => {
+    const pty = `${FREESTYLE} vm pty ${vm} --session work`;
+    const script = `stty rows 30 cols 100; ${pty}; echo "status $?"; stty -a`;
+    const child = spawn("script", ["-qec", script, "/dev/null"], {
+      cwd: dir,
+      env: { ...process.env, ...CREDENTIALS, SHELL: "/bin/sh" },
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    const shown = new Shown();
+    child.stdout.on("data", (chunk) => shown.add(chunk));
+    return work(shown, (typed) => child.stdin.write(typed)).finally(() => child.kill());
+  };
+  await atTerminal(async (shown, type) => {
+    await shown.see(/session work; Ctrl-\] leaves it/);
+    await shown.see(/# /);
+    type("VALUE=kept; stty size\r");
+    await shown.see(/30 100\r\n/);
+    type("\x1d");
+    await shown.see(/left session work/);
+    await shown.see(/status 0\r\n/);
+    await shown.see(/ icanon .* echo /s);
+  });
+  const { sessions } = await json("vm", "pty", "list", vm);
+  assert.deepEqual(
+    sessions
+      .filter(({ running }) => running)
+      .map(({ sessionId, attachedCount }) => [sessionId, attachedCount]),
+    [["work", 0]],
+  );
+  const row = /^work +running +- +0 +100x30 +login shell$/m;
+  assert.match(await succeeds("vm", "pty", "list", vm), row);
+  await atTerminal(async (shown, type) => {
+    await shown.see(/30 100\r\n/);
+    type('echo "$VALUE"; exit 5\r');
+    await shown.see(/kept\r\n/);
+    await shown.see(/status 5\r\n/);
+    await shown.see(/ icanon .* echo /s);
+  });
+
+  assert.equal(await succeeds("vm", "pty", "close", vm, "work"), "closed work\n");
+  assert.match(await fails(["vm", "pty", "close", vm, "work"]), /^error: .*work/);
+  const left = (await json("vm", "pty", "list", vm)).sessions;
+  assert(!left.some(({ sessionId }) => sessionId === "work"));
+  await succeeds("vm", "delete", vm);
 });
 
 test("snapshots from create to delete", async () => {

@@ -50,7 +50,7 @@ test("another branch, all branches, a few commits only", async () => {
 });
 
 test("a private source needs its credential, which is kept nowhere", async () => {
-  const hidden = await freestyle.git.repos.create();
+  const hidden = await freestyle.git.repos.create({});
   await hidden.repo.commits.create({ message: "x", files: [{ path: "a", content: "" }] });
   const url = `${GIT_URL}/${hidden.repoId}`;
   await assert.rejects(
@@ -69,6 +69,7 @@ test("a private source needs its credential, which is kept nowhere", async () =>
 });
 
 test("what is not there, or must not be reached, is told apart", async () => {
+  const { total } = await freestyle.git.repos.list({});
   const create = (source) => freestyle.git.repos.create({ source });
   const url = `${GIT_URL}/00000000-0000-4000-8000-000000000000`;
   const missing = cloneUrl(GIT_URL, key.secret, "00000000-0000-4000-8000-000000000000");
@@ -94,7 +95,7 @@ test("what is not there, or must not be reached, is told apart", async () => {
   ]) {
     await assert.rejects(create({ url: refused }), failsWith("GIT_INVALID_REQUEST"), refused);
   }
-  assert.equal((await freestyle.git.repos.list({ limit: 100 })).repositories.length, 6);
+  assert.equal((await freestyle.git.repos.list({})).total, total);
 });
 
 test("a source cannot send git to an address that is not allowed", async () => {

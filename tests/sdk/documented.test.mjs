@@ -1,10 +1,10 @@
 // Code of the hosted service's documentation, as it stands there.
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { test } from "node:test";
 
 import { run } from "../support/process.mjs";
-import { API_URL, deleteAll, fileAccount } from "../support/sdk.mjs";
+import { API_URL, fileAccount, session } from "../support/sdk.mjs";
 
 const { freestyle, key } = await fileAccount("documented");
 
@@ -32,5 +32,15 @@ test("work with files, common operations", async () => {
 test("a handle to an existing VM", async () => {
   const { vmId } = await freestyle.vms.create({ name: "for get" });
   const { vm } = await freestyle.vms.get({ vmId });
+  assert.equal((await vm.exec("pwd")).stdout, "/\n");
+});
+
+test("client sessions", async () => {
+  const { vmId } = await freestyle.vms.create();
+  const { identity } = await freestyle.identities.create();
+  await identity.permissions.vms.grant({ vmId });
+  const { token } = await identity.tokens.create();
+
+  const { vm } = await session(token).vms.get({ vmId });
   assert.equal((await vm.exec("pwd")).stdout, "/\n");
 });

@@ -65,11 +65,11 @@ export class Server {
   }
 
   /** Starts the process and waits for nothing. */
-  spawn({ poolSize = 2, env } = {}) {
+  spawn({ poolSize = 2, listen = "127.0.0.1:0", env } = {}) {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--ready-file", this.readyFile];
-    for (const what of ["api", "git", "ssh"]) args.push(`--${what}-listen`, "127.0.0.1:0");
+    args.push("--api-listen", listen, "--git-listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0");
     args.push("--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, {

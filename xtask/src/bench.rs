@@ -25,6 +25,11 @@ pub(crate) fn git_transfers() -> Result<(), String> {
     with_platform("tests/bench/git-transfers.mjs")
 }
 
+/// Terminal sessions: keystrokes, throughput, how many fit and what they cost.
+pub(crate) fn pty() -> Result<(), String> {
+    with_platform("tests/bench/pty.mjs")
+}
+
 fn with_platform(script: &str) -> Result<(), String> {
     packages::install_platform()?;
     packages::install_peers()?;

@@ -21,6 +21,7 @@ cargo xtask bench fork    the same for forks, snapshots, suspend and wake
 cargo xtask bench git     measure the Git API against git on the same disk
 cargo xtask bench git-transfers
                           measure clone, fetch and push against nginx and git's http-backend
+cargo xtask bench pty     measure terminal sessions
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ["bench", "fork"] => bench::fork(),
         ["bench", "git"] => bench::git(),
         ["bench", "git-transfers"] => bench::git_transfers(),
+        ["bench", "pty"] => bench::pty(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(if matches!(words.as_slice(), ["help" | "--help"]) {

@@ -17,7 +17,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut paths = Map::new();
     for (path, operations) in ours["paths"].as_object().ok_or("no paths")? {
-        let mut of_contract = contract["paths"][path].clone();
+        // What the SDK does not know is ours alone.
+        let Some(mut of_contract) = contract["paths"].get(path).cloned() else { continue };
         if let (Some(wanted), Some(ours)) = (of_contract.as_object_mut(), operations.as_object()) {
             wanted.retain(|method, _| ours.contains_key(method));
         }

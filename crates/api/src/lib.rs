@@ -27,6 +27,7 @@ mod authenticate;
 mod background;
 mod body;
 mod builds;
+mod cors;
 mod error;
 mod git;
 mod git_host;
@@ -179,6 +180,7 @@ where
         .route("/openapi.json", get(openapi::serve_document))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(cors::cors))
         .layer(middleware::from_fn(trace::trace))
 }
 

@@ -5,9 +5,10 @@ mod matrix;
 
 use std::time::Duration;
 
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRef, Request, State};
 use axum::response::Response;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use freestyle_access::Access;
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
@@ -27,6 +28,7 @@ use crate::authenticate::Account;
 use crate::background::{self, Background, Progress};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
+use crate::server::Connection;
 use crate::{all_routes, auth, builds, framed, git, not_available, serve};
 
 #[derive(Clone)]
@@ -116,6 +118,22 @@ async fn slow(
     Ok(state.background.answer(&account, after, call).await)
 }
 
+/// Says back what it hears, until the server ends.
+async fn socket(upgrade: WebSocketUpgrade, connection: Connection) -> Response {
+    upgrade.on_upgrade(async move |mut socket: WebSocket| {
+        let echo = async {
+            while let Some(Ok(message @ Message::Text(_))) = socket.recv().await {
+                socket.send(message).await.unwrap();
+            }
+        };
+        tokio::select! {
+            () = echo => {}
+            () = connection.closing() => {}
+        }
+        socket.send(Message::Close(None)).await.unwrap();
+    })
+}
+
 async fn panics(_: Account) -> Json<Value> {
     panic!("on purpose")
 }
@@ -144,6 +162,7 @@ impl Server {
             .merge(not_available::routes())
             .route("/test/echo", post(echo))
             .route("/test/panic", post(panics))
+            .route("/test/socket", get(socket))
             .route("/test/slow", post(slow));
         let state = TestState {
             store: store.clone(),
@@ -330,7 +349,7 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
         ("GET", "/git/v1/repo/x/github-sync", 400, "BAD_REQUEST"),
         ("POST", "/git/v1/repo/x/repair", 400, "BAD_REQUEST"),
         ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
-        ("GET", "/v1/vms/abcdefghij0123456789/pty", 400, "BAD_REQUEST"),
+        ("GET", "/v1/vms/abcdefghij0123456789/terminals", 400, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/systemd/services/x/logs", 400, "BAD_REQUEST"),
         ("GET", "/v1/vms/builds/bld-abcdefghij0123456789", 404, "BUILD_NOT_FOUND"),
         ("GET", "/v1/vms/builds/x/phases", 404, "BUILD_NOT_FOUND"),
@@ -426,6 +445,48 @@ async fn a_call_in_the_background_is_asked_about_until_it_has_a_result() {
     assert_eq!((status, again), ended);
 }
 
+/// What a browser sends and looks for when a page of another origin uses the SDK with an access token.
+#[tokio::test]
+async fn a_web_page_may_call_with_an_access_token_and_read_the_answer() {
+    let server = Server::start().await;
+    let (status, head, _) = server
+        .exchange(
+            b"OPTIONS /v1/vms/abcdefghij0123456789/exec-await HTTP/1.1\r\nHost: t\r\n\
+              Connection: close\r\nOrigin: https://app.example\r\n\
+              Access-Control-Request-Method: POST\r\n\
+              Access-Control-Request-Headers: x-freestyle-identity-access-token\r\n\r\n",
+        )
+        .await;
+    assert_eq!(status, 200);
+    assert!(head.contains("access-control-allow-origin: *\r\n"), "{head}");
+    assert!(head.contains("access-control-allow-methods: get, post, put"), "{head}");
+    let allowed = head.lines().find(|line| line.starts_with("access-control-allow-headers: "));
+    let allowed = allowed.unwrap();
+    for header in [
+        "content-type",
+        "x-freestyle-identity-access-token",
+        "x-freestyle-sdk",
+        "x-freestyle-sdk-version",
+        "x-freestyle-vm-linux-user-id",
+    ] {
+        assert!(allowed.contains(header), "{allowed}");
+    }
+    assert!(!allowed.contains("authorization"), "an API key belongs on a server");
+
+    let call = "HTTP/1.1\r\nHost: t\r\nConnection: close\r\nOrigin: https://app.example\r\n\r\n";
+    for (request, status) in [("GET /auth/v1/whoami", 401), ("GET /nowhere", 404)] {
+        let (got, head, _) = server.exchange(format!("{request} {call}").as_bytes()).await;
+        assert_eq!(got, status);
+        assert!(head.contains("access-control-allow-origin: *\r\n"), "{head}");
+        assert!(head.contains("access-control-expose-headers: x-freestyle-trace-id"), "{head}");
+        assert!(!head.contains("access-control-allow-credentials"), "{head}");
+    }
+    // Asked without a page behind it, it is a method like any other.
+    let (status, _, _) =
+        server.exchange(format!("OPTIONS /auth/v1/whoami {call}").as_bytes()).await;
+    assert_eq!(status, 405);
+}
+
 #[tokio::test]
 async fn the_document_needs_no_credential() {
     let server = Server::start().await;
@@ -444,6 +505,35 @@ async fn a_server_that_is_stopped_refuses_connections_and_ends() {
     (&mut server.running).await.unwrap();
     let error = client.whoami().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_socket_goes_on_until_the_server_ends_and_does_not_hold_it_up() {
+    const HELLO: &[u8] = b"\x81\x02hi";
+    const CLOSE: &[u8] = b"\x88\x00";
+    let mut server = Server::start().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head =
+        b"GET /test/socket HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    stream.write_all(head).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", answer.escape_ascii());
+
+    // A client masks what it sends.
+    stream.write_all(b"\x81\x82\0\0\0\0hi").await.unwrap();
+    let mut echo = [0; HELLO.len()];
+    stream.read_exact(&mut echo).await.unwrap();
+    assert_eq!(echo, HELLO);
+
+    drop(server.stop.take());
+    let mut last = Vec::new();
+    stream.read_to_end(&mut last).await.unwrap();
+    assert_eq!(last, CLOSE);
+    (&mut server.running).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::num::NonZeroU32;
 use std::process::ExitStatus;
 
+use crate::disk::sync_names;
 use crate::process::Finished;
 use crate::refs::{HEADS, Swap, TAGS};
 use crate::revision::full_id;
@@ -124,7 +125,11 @@ impl Repository {
         if let Some(tip) = tip {
             self.place_branch(&name, tip).await?;
         }
-        Ok(self.set_default_branch(&name).await?)
+        self.set_default_branch(&name).await?;
+        let synced = self.finish_blocking(|this| {
+            sync_names(&this.state.path).map_err(GitError::io("cannot flush an import to disk"))
+        });
+        Ok(synced.await?)
     }
 
     /// Makes a branch where something that was imported is, unless it is there already.

@@ -155,6 +155,7 @@ async fn sshd_takes_keys_only_and_starts_on_demand() {
         "PermitRootLogin prohibit-password",
         "AuthorizedKeysCommand /usr/local/bin/fetch-ssh-keys",
         "AuthorizedKeysCommandUser root",
+        "PerSourcePenalties no",
     ] {
         assert!(config.lines().any(|found| found == line), "{line}");
     }

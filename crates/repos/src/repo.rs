@@ -1,4 +1,8 @@
 //! One repository of an account, and everything that writes to it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "here refs are moved, and their consequences follow"
+)]
 
 use std::sync::Arc;
 

@@ -54,7 +54,7 @@ enum Exchange {
     /// A client has sent its key.
     Asked { offers: Offers, choice: Choice, half: ClientHalf },
     /// Our side is done and uses the new keys; the peer still says that it does.
-    Done { opener: Opener },
+    Done { opener: Box<Opener> },
 }
 
 struct Offers {
@@ -188,7 +188,7 @@ impl Transport {
             }
             (Exchange::Done { opener }, msg::NEWKEYS) => {
                 Reader::new(&payload[1..]).end()?;
-                self.opener = opener;
+                self.opener = *opener;
                 Exchange::Idle
             }
             _ => return Err(UNEXPECTED),
@@ -277,7 +277,7 @@ impl Transport {
         let keys = Keys::derive(self.role.side(), choice, secret, hash, &session);
         self.seal(&[msg::NEWKEYS])?;
         self.sealer = keys.sealer;
-        Ok(Exchange::Done { opener: keys.opener })
+        Ok(Exchange::Done { opener: Box::new(keys.opener) })
     }
 
     fn seal(&mut self, payload: &[u8]) -> Result<(), Error> {

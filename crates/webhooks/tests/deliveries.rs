@@ -173,11 +173,8 @@ async fn trigger(repo: &Repo, endpoint: &str, globs: &[&str]) -> TriggerId {
 }
 
 async fn commit(repo: &Repo, path: &str) -> String {
-    let file = FileChange {
-        path: path.to_owned(),
-        content: Some("x".to_owned()),
-        ..FileChange::default()
-    };
+    let file =
+        FileChange { path: path.to_owned(), content: Some(b"x".to_vec()), ..FileChange::default() };
     let new = NewCommit {
         message: "change".to_owned(),
         files: vec![file],

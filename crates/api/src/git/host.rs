@@ -7,7 +7,7 @@ use axum::extract::State;
 use freestyle_client::wire::ErrorBody;
 use freestyle_client::wire::git::GitHostResponse;
 
-use crate::authenticate::Account;
+use crate::authenticate::Anyone;
 use crate::error::ApiError;
 
 /// The URL of the git host, as clients reach it.
@@ -26,7 +26,7 @@ pub(crate) struct GitUrl(pub(crate) Arc<str>);
     )
 )]
 pub(super) async fn get(
-    _: Account,
+    _: Anyone,
     State(GitUrl(url)): State<GitUrl>,
 ) -> Result<Json<GitHostResponse>, ApiError> {
     Ok(Json(GitHostResponse { url: url.to_string() }))

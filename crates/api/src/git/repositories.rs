@@ -10,8 +10,9 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use freestyle_client::wire::git::{
-    CreateRepoRequest, CreateRepoResponse, GetRepoResponse, ListReposQuery, ListReposResponse,
-    RepoImport, RepoListBranch, RepoListItem, RepoListTag, RepoSource, RepoVisibility, Visibility,
+    CreateRepoRequest, CreateRepoResponse, FilesImport, GetRepoResponse, ListReposQuery,
+    ListReposResponse, RepoImport, RepoListBranch, RepoListItem, RepoListTag, RepoSource,
+    RepoVisibility, Visibility,
 };
 use freestyle_client::wire::{Empty, ErrorBody};
 use freestyle_git::{BranchName, FileChange, Identity};
@@ -262,7 +263,7 @@ fn decode_source(source: RepoSource) -> Result<Content, ApiError> {
 
 fn decode_import(import: RepoImport) -> Result<Content, ApiError> {
     match import {
-        RepoImport::Files { files, commit_message, author_name, author_email } => {
+        RepoImport::Files(FilesImport { files, commit_message, author_name, author_email }) => {
             let change = |(path, content): (String, String)| FileChange {
                 path,
                 content: Some(content.into_bytes()),
@@ -272,9 +273,9 @@ fn decode_import(import: RepoImport) -> Result<Content, ApiError> {
             let author = author_of_import(author_name, author_email);
             Ok(Content::Files { files, message: commit_message, author })
         }
-        RepoImport::Tar { .. } => Err(not_available("import.type tar")),
-        RepoImport::Zip { .. } => Err(not_available("import.type zip")),
-        RepoImport::Git { .. } => Err(not_available("import.type git")),
+        RepoImport::Tar(_) => Err(not_available("import.type tar")),
+        RepoImport::Zip(_) => Err(not_available("import.type zip")),
+        RepoImport::Git(_) => Err(not_available("import.type git")),
     }
 }
 

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use freestyle_access::Access;
-use freestyle_git::{BranchName, RepositoryId};
+use freestyle_git::RepositoryId;
 use freestyle_image::Image;
+use freestyle_outbound::Outbound;
 use freestyle_qemu::AcceleratorChoice;
 use freestyle_repos::{Content, NewRepo, Repos};
 use freestyle_store::{
-    AccountId, ApiKeyId, BuildId, IdentityId, NewVm, Persistence, RepositoryLevel, Secret, Settled,
-    Sizing, SnapshotId, Store, TokenId, VmId, VmSettings,
+    AccountId, ApiKeyId, BuildId, DeliveryId, IdentityId, NewVm, Persistence, RepositoryLevel,
+    Secret, Settled, Sizing, SnapshotId, Store, TokenId, TriggerId, VmId, VmSettings,
 };
 use freestyle_vm::{LoginSecret, VmService};
 use serde_json::Value;
@@ -145,8 +146,12 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "ANY /git/v1/repo/{repo}/github-sync", ""),
     (For::Account, "ANY /git/v1/repo/{repo}/repair", ""),
     (For::Account, "ANY /git/v1/repo/{repo}/repair/{job_id}", ""),
-    (For::Account, "ANY /git/v1/repo/{repo}/trigger", ""),
-    (For::Account, "ANY /git/v1/repo/{repo}/trigger/{trigger}", ""),
+    (For::Anyone, "GET /git/v1/host", ""),
+    (For::Account, "GET /git/v1/repo/{repo}/trigger", ""),
+    (For::Account, "POST /git/v1/repo/{repo}/trigger", TRIGGER),
+    (For::Account, "DELETE /git/v1/repo/{repo}/trigger/{trigger}", ""),
+    (For::Account, "GET /git/v1/repo/{repo}/trigger/{trigger}/deliveries", ""),
+    (For::Account, REDELIVER, ""),
     (For::Account, "ANY /v1/vms/{vm_id}/stats/stream", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/{action}", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/services/{service_id}", ""),
@@ -155,6 +160,10 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "ANY /v1/vms/{vm_id}/terminals/{terminal_id}/{view}", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/watch-files", ""),
 ];
+const TRIGGER: &str = r#"{"trigger": {"event": "push"},
+    "action": {"action": "webhook", "endpoint": "http://hook.invalid/"}}"#;
+const REDELIVER: &str =
+    "POST /git/v1/repo/{repo}/trigger/{trigger}/deliveries/{delivery}/redeliver";
 const READ: &str = r#"{"permission": "read"}"#;
 const COMMIT_OBJECT: &str = r#"{"message": "m", "tree": "x", "parents": []}"#;
 
@@ -231,6 +240,7 @@ impl World {
             git: "git".into(),
             limits: freestyle_git::Limits::default(),
             repositories_per_account: 1000,
+            outbound: Outbound::new(Vec::new()),
         };
         let repos = Repos::open(repos, store.clone()).await.unwrap();
         let state = ApiState {
@@ -328,12 +338,8 @@ impl World {
         self.store.system().finish_operation(&create.id, stopped).await.unwrap();
         let identity = scope.create_identity().await.unwrap().id;
         let (token, _) = scope.create_token(&identity).await.unwrap();
-        let repository = NewRepo {
-            name: None,
-            public: false,
-            default_branch: BranchName::parse("main").unwrap(),
-            content: Content::Nothing,
-        };
+        let repository =
+            NewRepo { name: None, public: false, default_branch: None, content: Content::Nothing };
         let repository = self.repos.create(&self.account, repository).await.unwrap();
         Things { vm: vm.id, identity, token: token.id, repository: repository.id().clone() }
     }
@@ -429,7 +435,8 @@ fn path(endpoint: &str, things: &Things) -> String {
         .replace("{tag}", "v1")
         .replace("{hash}", "0123456789012345678901234567890123456789")
         .replace("{job_id}", "x")
-        .replace("{trigger}", "x")
+        .replace("{trigger}", TriggerId::random().as_str())
+        .replace("{delivery}", DeliveryId::random().as_str())
         .replace("{snapshot_id}", SnapshotId::random().as_str())
         .replace("{build_id}", BuildId::random().as_str())
         .replace("{request_id}", "ri-abcdefghij0123456789")

@@ -37,6 +37,7 @@ use self::first_start::AdminKey;
 use self::lock::DataDirLock;
 use self::operator::Witnesses;
 use self::ready::Ready;
+use self::ssh::Ssh;
 
 /// Options of `freestyle serve`.
 #[derive(Debug, clap::Args)]
@@ -81,13 +82,13 @@ async fn serve(config: Config) -> Result<(), CliError> {
         services = compose(&config, &store, &git_url) => services?,
         () = &mut shutdown => return Ok(()),
     };
-    // Only now: a key that is made by a start that fails would never be shown.
-    let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let access = Access::new(store.clone());
     let ssh = match ssh_listener {
-        Some(listener) => Some(ssh::Ssh::open(&config.data_dir, listener)?),
+        Some(listener) => Some(Ssh::open(&config.data_dir, listener).await?),
         None => None,
     };
+    // Only now: a key that is made by a start that fails would never be shown.
+    let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let ssh_address = ssh.as_ref().map(|ssh| reachable(ssh.address()).to_string());
     let ready = Ready::new(api_url, git_url.clone(), ssh_address, admin_key.secret());
     if let Some(file) = &config.ready_file {
@@ -112,7 +113,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         git_url,
         store: store.clone(),
         access: access.clone(),
-        ssh: ssh.as_ref().map(ssh::Ssh::description),
+        ssh: ssh.as_ref().map(Ssh::description),
     });
     // All of them end when the sender is dropped.
     let (stop, receiver) = watch::channel(());

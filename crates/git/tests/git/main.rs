@@ -1,5 +1,6 @@
 //! Repositories with real `git`: as the client of transfers, and as the judge of what is stored.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![expect(clippy::disallowed_methods, reason = "these tests are of the calls that move refs")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! One session: a program, the screen that it has drawn, and who looks on.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -51,6 +52,15 @@ struct Viewer {
 }
 
 impl State {
+    /// Does something with the screen. Should the emulator panic, its screen is lost, and not the
+    /// session.
+    fn draw(&mut self, work: impl FnOnce(&mut Screen)) {
+        if catch_unwind(AssertUnwindSafe(|| work(&mut self.screen))).is_err() {
+            tracing::error!("a screen is lost");
+            self.screen = Screen::new(self.size);
+        }
+    }
+
     /// Until when the program has to wait, unless a viewer catches up before. Gives up those who had
     /// their time.
     fn wait_until(&mut self) -> Option<Instant> {
@@ -90,7 +100,7 @@ impl Session {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic in the screen leaves a screen that is wrong, not one that is unsound.
+        // It is never left half-changed, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -145,7 +155,7 @@ impl Session {
 
     fn show(&self, bytes: &[u8]) {
         let mut state = self.state();
-        state.screen.feed(bytes);
+        state.draw(|screen| screen.feed(bytes));
         state.viewers.retain(|viewer| viewer.backlog.push(bytes));
     }
 
@@ -157,13 +167,14 @@ impl Session {
         state.counted += 1;
         state.viewers.push(Viewer { number, size, backlog: backlog.clone() });
         self.adjust(&mut state);
-        let screen = state.screen.render(size);
+        let mut drawn = Vec::new();
+        state.draw(|screen| drawn = screen.render(size));
         // Under the same lock as the end is told to everyone else.
         if let Some(exit) = *self.exit.borrow() {
             backlog.end(Reply::Exited { status: exit.status });
         }
         drop(state);
-        (screen, Seat { session: self.clone(), number, backlog })
+        (drawn, Seat { session: self.clone(), number, backlog })
     }
 
     /// Makes the window the smallest of its viewers'; without viewers it stays as it is.
@@ -173,7 +184,7 @@ impl Session {
             return;
         };
         state.size = size;
-        state.screen.resize(size);
+        state.draw(|screen| screen.resize(size));
         self.program.resize(size);
     }
 

@@ -312,7 +312,8 @@ async fn whoever_comes_in_the_middle_misses_nothing_and_sees_nothing_twice() {
     let agent = Guest::start().connect().await;
     let lines = 9000;
     let command = format!(
-        "read go; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo \"<$i>\"; done; read end"
+        "read go; i=0; while [ $i -lt {lines} ]; do i=$((i+1)); echo \"<$i>\"; \
+         [ $((i % 20)) -ne 0 ] || /bin/true; done; read end"
     );
     let first = Viewer::open(&agent, PtyOpen { size: size(20, 5), ..running(&command) }).await;
     let session = first.session();
@@ -347,9 +348,11 @@ async fn many_viewers_see_the_same_and_the_smallest_window_counts() {
     assert_eq!(list(&agent).await[0].size, size(60, 10));
     assert_eq!(list(&agent).await[0].viewers, 4);
     viewers[2].types("echo one; stty size\n").await;
-    viewers[1].types("echo two\n").await;
     for viewer in &mut viewers {
         viewer.sees("one\r\n10 60\r\n").await;
+    }
+    viewers[1].types("echo two\n").await;
+    for viewer in &mut viewers {
         viewer.sees("two\r\n").await;
     }
     // It grows when the small ones leave, and stays when all do.
@@ -477,8 +480,8 @@ async fn a_session_belongs_to_its_user() {
         sessions.into_iter().map(|session| session.id).collect::<Vec<_>>()
     };
     assert_eq!(ids(list(&agent).await), [theirs.clone(), own.clone()]);
-    assert_eq!(ids(agent.pty_list(Some("nobody")).await.unwrap()), [theirs.clone()]);
-    assert_eq!(ids(agent.pty_list(Some("root")).await.unwrap()), [own.clone()]);
+    assert_eq!(ids(agent.pty_list(Some("nobody")).await.unwrap()), std::slice::from_ref(&theirs));
+    assert_eq!(ids(agent.pty_list(Some("root")).await.unwrap()), std::slice::from_ref(&own));
     assert_eq!(ids(agent.pty_list(Some("daemon")).await.unwrap()), []);
     let foreign = Err(CallError::Pty(PtyFailure::OtherUser));
     assert_eq!(agent.pty_attach(&own, Some("nobody"), size(80, 24)).await.map(drop), foreign);

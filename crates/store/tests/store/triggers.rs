@@ -120,7 +120,7 @@ async fn branches_are_remembered_for_as_long_as_someone_watches() {
 async fn a_move_waits_for_the_one_before_it() {
     let (test, account, trigger) = watched().await;
     let late = moved("main", "2", "3", &trigger.id);
-    assert_eq!(record(&test, vec![late.clone()]).await, [late.clone()]);
+    assert_eq!(record(&test, vec![late.clone()]).await, std::slice::from_ref(&late));
     assert_eq!(record(&test, vec![moved("main", "1", "2", &trigger.id)]).await, []);
     assert_eq!(record(&test, vec![late]).await, []);
     let scope = test.store.account_scope(&account.id);

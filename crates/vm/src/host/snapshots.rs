@@ -446,3 +446,36 @@ fn lost(id: &str, reason: &str) -> VmError {
         Err(_) => VmError::Internal(format!("the snapshot of the base image: {reason}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::terminal::PtySize;
+
+    #[test]
+    fn the_sessions_of_a_sleeping_vm_are_read_back_in_their_format_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path().join("data"), dir.path().join("cache")).unwrap();
+        let snapshots = Snapshots::new(files);
+        fs::create_dir_all(snapshots.dir("asleep")).unwrap();
+        assert!(snapshots.read_sessions("asleep").is_err());
+
+        let sessions = vec![PtySession {
+            id: "work".parse().unwrap(),
+            user: Some("alice".to_owned()),
+            command: Some("\0\u{7f}\n\"".to_owned()),
+            size: PtySize::new(80, 24).unwrap(),
+            created_at: 1,
+            viewers: 0,
+            exit: None,
+        }];
+        snapshots.write_sessions("asleep", sessions.clone()).unwrap();
+        assert_eq!(snapshots.read_sessions("asleep").unwrap(), sessions);
+
+        let file = snapshots.dir("asleep").join(SESSIONS);
+        fs::write(&file, r#"{"version":2,"sessions":[]}"#).unwrap();
+        assert!(snapshots.read_sessions("asleep").is_err());
+        fs::write(&file, r#"{"version":1,"sessions":[{"id":"../x"}]}"#).unwrap();
+        assert!(snapshots.read_sessions("asleep").is_err());
+    }
+}

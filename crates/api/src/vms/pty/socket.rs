@@ -1,6 +1,6 @@
 //! A terminal on a WebSocket: what the program prints goes out, what is typed comes in.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
@@ -203,7 +203,7 @@ struct Pulse {
     heard: AtomicBool,
     /// Nothing is read from the client, so nothing can be heard.
     busy: AtomicBool,
-    missed: std::sync::atomic::AtomicU32,
+    missed: AtomicU32,
 }
 
 impl Pulse {

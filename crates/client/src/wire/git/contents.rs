@@ -67,7 +67,6 @@ pub struct GitDirectory {
     /// Its tree.
     pub sha: String,
     /// What is in it. Directories in it have entries only when `recursive` was asked for.
-    #[cfg_attr(feature = "utoipa", schema(no_recursion))]
     pub entries: Vec<GitDirectoryEntry>,
 }
 
@@ -81,6 +80,7 @@ pub enum GitDirectoryEntry {
     File(GitFileEntry),
     /// A directory.
     #[serde(rename = "dir")]
+    #[cfg_attr(feature = "utoipa", schema(no_recursion))]
     Directory(GitDirectory),
 }
 

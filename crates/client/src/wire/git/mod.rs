@@ -23,8 +23,9 @@ pub use refs::{
     ListTagsResponse,
 };
 pub use repository::{
-    CreateRepoRequest, CreateRepoResponse, GetRepoResponse, ListReposQuery, ListReposResponse,
-    RepoImport, RepoListBranch, RepoListItem, RepoListTag, RepoSource, RepoVisibility, Visibility,
+    ArchiveImport, CreateRepoRequest, CreateRepoResponse, FilesImport, GetRepoResponse, GitImport,
+    ListReposQuery, ListReposResponse, RepoImport, RepoListBranch, RepoListItem, RepoListTag,
+    RepoSource, RepoVisibility, Visibility,
 };
 pub use search::{
     CommitSearchMatch, CommitSearchQuery, ContentSearchFile, ContentSearchMatch,

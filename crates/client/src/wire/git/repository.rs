@@ -50,77 +50,80 @@ pub struct RepoSource {
 
 /// Files to begin with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
-#[serde(deny_unknown_fields)]
+#[serde(tag = "type", rename_all = "lowercase")]
 #[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum RepoImport {
     /// Given in the request.
-    Files {
-        /// Content by path.
-        files: BTreeMap<String, String>,
-        /// Message of the commit.
-        commit_message: String,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_name: Option<String>,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_email: Option<String>,
-    },
-    /// A tar file, compressed with gzip or not.
-    Tar {
-        /// Where it is.
-        url: String,
-        /// The directory in it that becomes the root.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dir: Option<String>,
-        /// Message of the commit.
-        commit_message: String,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_name: Option<String>,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_email: Option<String>,
-    },
-    /// A zip file.
-    Zip {
-        /// Where it is.
-        url: String,
-        /// The directory in it that becomes the root.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dir: Option<String>,
-        /// Message of the commit.
-        commit_message: String,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_name: Option<String>,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_email: Option<String>,
-    },
-    /// The files of one commit of a repository elsewhere, without its history.
-    Git {
-        /// Where it is, as `git clone` takes it.
-        url: String,
-        /// What `rev` was once called.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        branch: Option<String>,
-        /// A branch, tag or commit; its default branch where absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        rev: Option<String>,
-        /// The directory in it that becomes the root.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        dir: Option<String>,
-        /// Message of the commit.
-        commit_message: String,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_name: Option<String>,
-        /// Who makes the commit.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        author_email: Option<String>,
-    },
+    Files(FilesImport),
+    /// Those of a tar file, compressed with gzip or not.
+    Tar(ArchiveImport),
+    /// Those of a zip file.
+    Zip(ArchiveImport),
+    /// Those of one commit of a repository elsewhere, without its history.
+    Git(GitImport),
+}
+
+/// Files that are given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct FilesImport {
+    /// Content by path.
+    pub files: BTreeMap<String, String>,
+    /// Message of the commit.
+    pub commit_message: String,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_name: Option<String>,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_email: Option<String>,
+}
+
+/// Files of an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct ArchiveImport {
+    /// Where it is.
+    pub url: String,
+    /// The directory in it that becomes the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// Message of the commit.
+    pub commit_message: String,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_name: Option<String>,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_email: Option<String>,
+}
+
+/// Files of a repository elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct GitImport {
+    /// Where it is, as `git clone` takes it.
+    pub url: String,
+    /// What `rev` was once called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// A branch, tag or commit; its default branch where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rev: Option<String>,
+    /// The directory in it that becomes the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
+    /// Message of the commit.
+    pub commit_message: String,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_name: Option<String>,
+    /// Who makes the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_email: Option<String>,
 }
 
 /// The reply of `POST /git/v1/repo`.

@@ -10,6 +10,7 @@ use freestyle_client::wire::SshResponse;
 use freestyle_ssh::{Gateway, Patience, SigningKey};
 use freestyle_vm::{LoginSecret, VmService};
 use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
 use tracing::info;
 
 use super::private_file;
@@ -27,10 +28,13 @@ pub(super) struct Ssh {
 }
 
 impl Ssh {
-    /// Reads the host key, or makes it at the first start. Blocks briefly.
-    pub(super) fn open(data_dir: &Path, listener: TcpListener) -> Result<Self, CliError> {
+    /// Reads the host key, or makes it at the first start.
+    pub(super) async fn open(data_dir: &Path, listener: TcpListener) -> Result<Self, CliError> {
         let file = data_dir.join(HOST_KEY);
-        let host_key = SigningKey::open_or_create(&file).map_err(|error| cannot(&file, &error))?;
+        let path = file.clone();
+        let opened = spawn_blocking(move || SigningKey::open_or_create(&path)).await;
+        let host_key = opened.map_err(io::Error::other).flatten();
+        let host_key = host_key.map_err(|error| cannot(&file, &error))?;
         let address = listener.local_addr()?;
         info!(%address, host_key = host_key.fingerprint(), "SSH");
         Ok(Self { listener, address, host_key })
@@ -96,7 +100,7 @@ mod tests {
     use super::*;
 
     async fn gateway(data_dir: &Path, listen: &str) -> Ssh {
-        Ssh::open(data_dir, TcpListener::bind(listen).await.unwrap()).unwrap()
+        Ssh::open(data_dir, TcpListener::bind(listen).await.unwrap()).await.unwrap()
     }
 
     #[tokio::test]

@@ -4,14 +4,15 @@ mod terminal;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Subcommand;
 use freestyle_client::wire::{AttachPtyQuery, OpenPtyQuery, PTY_RESET, PtySessionInfo};
 use freestyle_client::{Client, ClientError, Pty, PtyEvent, PtyReader, PtyWriter};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use self::terminal::{RawMode, keys, window_size};
+use self::terminal::{Keys, RawMode, keys, window_size};
 use super::printable;
 use crate::commands::{print_json, print_line};
 use crate::error::CliError;
@@ -29,8 +30,8 @@ Examples:
   freestyle vm pty list ID
   freestyle vm pty close ID work";
 
-/// Leaves a session: Ctrl-], as in telnet.
-const DETACH: u8 = 0x1D;
+/// For the last keys of a user who leaves a session that takes none.
+const LAST_KEYS: Duration = Duration::from_secs(2);
 /// What a program may have left in the user's terminal: the alternate screen, mouse reports, a hidden
 /// cursor, colours.
 const TIDY: &[u8] =
@@ -156,11 +157,11 @@ async fn use_session(
 ) -> Result<ExitCode, CliError> {
     let connecting = connect(vm, session.as_deref(), user, exec, client);
     let (pty, is_new) = spinner::during("Opening the terminal", connecting).await?;
-    let mut resized = signal(SignalKind::window_change())?;
+    let resized = signal(SignalKind::window_change())?;
     // Whoever ends this process must find their terminal as it was.
-    let mut ended = [SignalKind::terminate(), SignalKind::hangup()].map(signal).into_iter();
-    let mut ended = ended.by_ref().collect::<Result<Vec<_>, _>>()?.into_iter();
-    let (terminate, hangup) = (ended.next(), ended.next());
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
 
     let Pty { mut output, input } = pty;
     let name = match session {
@@ -178,10 +179,14 @@ async fn use_session(
         if raw.is_some() {
             write!(io::stderr(), "session {name}; Ctrl-] leaves it\r\n")?;
         }
+        let Keys { typed, left } = keys(raw.is_some());
         tokio::select! {
             parting = show(&mut output) => parting?,
-            () = type_keys(input, &mut resized, raw.is_some()) => Parting::Detached,
-            _ = any_of(terminate, hangup) => Parting::Detached,
+            () = type_keys(input, typed, left.clone(), resized) => Parting::Detached,
+            () = wait_and_leave(left) => Parting::Detached,
+            _ = interrupt.recv() => Parting::Detached,
+            _ = terminate.recv() => Parting::Detached,
+            _ = hang_up.recv() => Parting::Detached,
         }
     };
     match parting {
@@ -228,17 +233,6 @@ fn closed(reason: &str, vm: &str, session: Option<&str>) -> CliError {
     }
 }
 
-async fn any_of(one: Option<Signal>, other: Option<Signal>) {
-    let wait = async |signal: Option<Signal>| match signal {
-        Some(mut signal) => _ = signal.recv().await,
-        None => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(one) => {}
-        () = wait(other) => {}
-    }
-}
-
 /// Prints what the session shows until it has ended.
 async fn show(output: &mut PtyReader) -> Result<Parting, CliError> {
     let is_terminal = io::stdout().is_terminal();
@@ -271,20 +265,23 @@ async fn show(output: &mut PtyReader) -> Result<Parting, CliError> {
 
 /// Types what the user types until they leave. Input that ends is no reason to leave: the program may
 /// still print.
-async fn type_keys(mut input: PtyWriter, resized: &mut Signal, can_leave: bool) {
-    let mut keys: mpsc::Receiver<Vec<u8>> = keys();
+async fn type_keys(
+    mut input: PtyWriter,
+    mut typed: mpsc::Receiver<Vec<u8>>,
+    mut left: watch::Receiver<bool>,
+    mut resized: Signal,
+) {
+    let mut is_open = true;
     loop {
         tokio::select! {
-            typed = keys.recv() => match typed {
-                Some(bytes) => {
-                    let leaves = bytes.iter().position(|byte| *byte == DETACH);
-                    if let Some(at) = leaves.filter(|_| can_leave) {
-                        input.write(bytes[..at].to_vec()).await;
+            piece = typed.recv(), if is_open => match piece {
+                Some(piece) => input.write(piece).await,
+                None => {
+                    if left.wait_for(|left| *left).await.is_ok() {
                         return input.detach().await;
                     }
-                    input.write(bytes).await;
+                    is_open = false;
                 }
-                None => break,
             },
             _ = resized.recv() => {
                 let (cols, rows) = window_size();
@@ -292,10 +289,13 @@ async fn type_keys(mut input: PtyWriter, resized: &mut Signal, can_leave: bool) 
             }
         }
     }
-    loop {
-        resized.recv().await;
-        let (cols, rows) = window_size();
-        input.resize(cols, rows).await;
+}
+
+/// A user who leaves waits no longer than this for what they typed last to be sent.
+async fn wait_and_leave(mut left: watch::Receiver<bool>) {
+    match left.wait_for(|left| *left).await {
+        Ok(_) => tokio::time::sleep(LAST_KEYS).await,
+        Err(_) => std::future::pending().await,
     }
 }
 

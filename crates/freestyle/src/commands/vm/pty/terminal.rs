@@ -3,15 +3,19 @@
 use std::io::{self, IsTerminal, Read, Write};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::TIDY;
 
 /// The window where there is none.
 const DEFAULT_SIZE: (u16, u16) = (80, 24);
-/// Pieces of input that may wait to be sent.
-const QUEUE: usize = 16;
-const PIECE: usize = 16 * 1024;
+/// Leaves a session: Ctrl-], as in telnet; and as a terminal sends it that a program has asked to tell keys
+/// apart (the kitty protocol, xterm's modifyOtherKeys).
+const DETACH: [&[u8]; 3] = [b"\x1d", b"\x1b[93;5u", b"\x1b[27;5;93~"];
+/// Pieces of input that may wait to be sent. Many, so that the key that leaves is seen behind all that was
+/// pasted before it.
+const QUEUE: usize = 1024;
+const PIECE: usize = 4096;
 
 /// While this lives, every key goes to the session as it is. Dropped, the terminal is as it was, and what
 /// the session left in it is tidied up.
@@ -53,17 +57,51 @@ pub(super) fn window_size() -> (u16, u16) {
     }
 }
 
-/// What comes on standard input, until it ends. Read by a thread of its own, which is left behind in a
-/// read that may never return when the process ends.
-pub(super) fn keys() -> mpsc::Receiver<Vec<u8>> {
-    let (sender, keys) = mpsc::channel(QUEUE);
+/// What comes on standard input.
+pub(super) struct Keys {
+    /// Until the user leaves, or the input ends.
+    pub(super) typed: mpsc::Receiver<Vec<u8>>,
+    /// Turns true when the user leaves; its sender is gone if the input has ended.
+    pub(super) left: watch::Receiver<bool>,
+}
+
+/// Reads standard input, in which a key leaves if it `can_leave`. A thread of its own does, which may stay
+/// in its last read for as long as the process lives.
+pub(super) fn keys(can_leave: bool) -> Keys {
+    let (sender, typed) = mpsc::channel(QUEUE);
+    let (leave, left) = watch::channel(false);
     std::thread::spawn(move || {
-        let mut piece = vec![0; PIECE];
-        while let Ok(count @ 1..) = io::stdin().lock().read(&mut piece) {
-            if sender.blocking_send(piece[..count].to_vec()).is_err() {
+        let mut buffer = vec![0; PIECE];
+        while let Ok(count @ 1..) = io::stdin().lock().read(&mut buffer) {
+            let typed = &buffer[..count];
+            let end = key_that_leaves(typed).filter(|_| can_leave);
+            let is_taken = sender.blocking_send(typed[..end.unwrap_or(count)].to_vec()).is_ok();
+            if end.is_some() {
+                leave.send_replace(true);
+            }
+            if end.is_some() || !is_taken {
                 return;
             }
         }
     });
-    keys
+    Keys { typed, left }
+}
+
+/// Where in the input the user leaves.
+fn key_that_leaves(typed: &[u8]) -> Option<usize> {
+    (0..typed.len()).find(|at| DETACH.iter().any(|key| typed[*at..].starts_with(key)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_key_that_leaves_counts() {
+        for key in DETACH {
+            let typed = [&b"ls\r"[..], key, b"exit\r", b"\x1d"].concat();
+            assert_eq!(key_that_leaves(&typed), Some(3));
+        }
+        assert_eq!(key_that_leaves(b"\x1b[93u \x1b[A ]"), None);
+    }
 }

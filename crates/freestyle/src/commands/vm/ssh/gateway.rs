@@ -1,6 +1,8 @@
 //! Where the SSH gateway is and by which key it is known, in the words of `ssh_config`.
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 
 use freestyle_client::Client;
 use freestyle_client::wire::SshResponse;
@@ -61,8 +63,9 @@ impl Gateway {
         user: Option<&str>,
         token: &str,
     ) -> Result<SshConfig, CliError> {
-        // Mode 0700 from the start.
-        let folder = tempfile::Builder::new().prefix("freestyle-ssh-").tempdir()?;
+        let private = Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix("freestyle-ssh-").permissions(private).tempdir()?;
         let known_hosts = folder.path().join("known_hosts");
         std::fs::write(&known_hosts, format!("{ALIAS} {}\n", self.host_key))?;
         // A percent sign would begin an expansion.
@@ -111,8 +114,6 @@ fn parse_address(text: &str) -> Result<(String, u16), CliError> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
