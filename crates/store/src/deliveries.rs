@@ -130,6 +130,15 @@ impl FromRow<'_, SqliteRow> for DueDelivery {
     }
 }
 
+/// What is to be delivered now, and when to look again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueDeliveries {
+    /// Heads whose time has come; those that wait longest come first.
+    pub heads: Vec<DueDelivery>,
+    /// When the next head is due that is not due yet, in Unix milliseconds.
+    pub next_at: Option<i64>,
+}
+
 /// How a delivery goes on after an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryOutcome {
@@ -204,13 +213,14 @@ macro_rules! heads {
 }
 
 impl SystemScope<'_> {
-    /// Heads whose time has come: at most `limit`, and of one account at most `per_account`. Those
-    /// that wait longest come first.
+    /// What of the queue is due: at most `limit`, and of one account at most `per_account`.
     pub async fn due_deliveries(
         &self,
         per_account: u64,
         limit: u64,
-    ) -> Result<Vec<DueDelivery>, StoreError> {
+    ) -> Result<DueDeliveries, StoreError> {
+        // Read once: what becomes due between two looks at the clock would be in neither answer.
+        let at = now();
         let due = sqlx::query_as(concat!(
             "SELECT * FROM (
                  SELECT deliveries.*, repository_id, account_id, endpoint, globs, row_number() OVER (
@@ -223,25 +233,20 @@ impl SystemScope<'_> {
              ) AS due
              WHERE turn <= $2 ORDER BY next_attempt_at, id LIMIT $3"
         ))
-        .bind(now())
+        .bind(at)
         .bind(integer(per_account)?)
         .bind(integer(limit)?)
         .fetch_all(self.store.readers())
         .await?;
-        Ok(due)
-    }
-
-    /// When the next head is due that is not due yet, in Unix milliseconds.
-    pub async fn next_delivery_at(&self) -> Result<Option<i64>, StoreError> {
-        let next = sqlx::query_scalar(concat!(
+        let next_at = sqlx::query_scalar(concat!(
             "SELECT min(next_attempt_at) FROM ",
             heads!(),
             " WHERE next_attempt_at > $1"
         ))
-        .bind(now())
+        .bind(at)
         .fetch_one(self.store.readers())
         .await?;
-        Ok(next)
+        Ok(DueDeliveries { heads: due, next_at })
     }
 
     /// Records what came of an attempt. A delivery that is gone or finished stays so.

@@ -53,7 +53,9 @@ mod vms;
 pub use accounts::Account;
 pub use api_keys::ApiKey;
 pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
-pub use deliveries::{Attempt, DeliveryOutcome, DeliveryRecord, DeliveryState, DueDelivery};
+pub use deliveries::{
+    Attempt, DeliveryOutcome, DeliveryRecord, DeliveryState, DueDeliveries, DueDelivery,
+};
 pub use error::StoreError;
 pub use git_grants::{GitGrant, MAX_GIT_GRANTS, RepositoryLevel};
 pub use identities::{Identity, MAX_IDENTITIES};

@@ -85,7 +85,7 @@ async fn start(shared: &Arc<Shared>, under_way: &mut UnderWay) -> Result<Instant
     let system = shared.store.system();
     // Enough that what is under way, or has no room, cannot hide what can be started.
     let due = system.due_deliveries(2 * MOST_PER_ACCOUNT as u64, 3 * MOST as u64).await?;
-    for due in due {
+    for due in due.heads {
         if under_way.has_room_for(&due) {
             let trigger = due.delivery.trigger_id.clone();
             under_way.of.insert(trigger.clone(), due.account_id.clone());
@@ -93,7 +93,7 @@ async fn start(shared: &Arc<Shared>, under_way: &mut UnderWay) -> Result<Instant
             under_way.tasks.spawn(async move { (trigger, deliver(&shared, due).await) });
         }
     }
-    let pause = match system.next_delivery_at().await? {
+    let pause = match due.next_at {
         Some(at) => Duration::from_millis(at.cast_unsigned().saturating_sub(now())),
         None => LONGEST_PAUSE,
     };

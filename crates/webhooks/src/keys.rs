@@ -11,7 +11,9 @@
 //! The very first key has no one before it and signs at once. The file may be changed by another
 //! process (`freestyle admin git rotate-key`); it is looked at before each use.
 
+use std::fs::Metadata;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -134,7 +136,23 @@ pub(crate) struct KeyRing {
 
 struct Loaded {
     keys: Vec<Key>,
-    as_of: Option<SystemTime>,
+    as_of: Option<Version>,
+}
+
+/// What tells one state of the file from another. The time alone would not: two changes may fall
+/// between two ticks of the file system's clock. A change puts a new file in the old one's place.
+#[derive(PartialEq)]
+struct Version {
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Version {
+    fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { inode: metadata.ino(), size: metadata.size(), modified }
+    }
 }
 
 impl KeyRing {
@@ -177,7 +195,7 @@ impl KeyRing {
     async fn with_keys<T>(&self, work: impl FnOnce(&[Key]) -> T) -> Result<T, KeyError> {
         let mut loaded = self.loaded.lock().await;
         let metadata = tokio::fs::metadata(&self.path).await;
-        let as_of = metadata.and_then(|metadata| metadata.modified()).ok();
+        let as_of = metadata.ok().as_ref().map(Version::of);
         if as_of.is_none() || as_of != loaded.as_of {
             let (keys, is_old) = on_disk(self.path.clone(), load).await?;
             *loaded = Loaded { keys, as_of };

@@ -146,7 +146,7 @@ async fn of_each_trigger_only_the_first_delivery_is_due() {
     record(&test, vec![both, moved("main", "2", "3", &first.id)]).await;
 
     let due = async || {
-        let due = system.due_deliveries(10, 10).await.unwrap();
+        let due = system.due_deliveries(10, 10).await.unwrap().heads;
         let mut due: Vec<_> = due
             .into_iter()
             .map(|due| (due.delivery.trigger_id.clone(), due.delivery.new_tip.clone(), due))
@@ -168,7 +168,7 @@ async fn of_each_trigger_only_the_first_delivery_is_due() {
     system.record_attempt(&head.delivery, attempt(), &DeliveryOutcome::Retry(later)).await.unwrap();
     assert_eq!(of(&due().await, &first.id), None);
     assert!(of(&due().await, &second.id).is_some());
-    assert_eq!(system.next_delivery_at().await.unwrap(), Some(later));
+    assert_eq!(system.due_deliveries(1, 1).await.unwrap().next_at, Some(later));
 
     let outcome = DeliveryOutcome::Dead("enough".to_owned());
     let scope = test.store.account_scope(&account.id);
@@ -201,7 +201,7 @@ async fn of_each_account_only_some_deliveries_are_due() {
     let moves = vec![moved("x", "", "1", &trigger.id)];
     test.store.system().record_branch_moves(THEIRS, moves, true).await.unwrap();
 
-    let due = test.store.system().due_deliveries(2, 10).await.unwrap();
+    let due = test.store.system().due_deliveries(2, 10).await.unwrap().heads;
     let of = |id| due.iter().filter(|due| due.account_id == id).count();
     assert_eq!((of(account.id), of(other.id)), (2, 1));
 }
@@ -221,7 +221,7 @@ async fn a_delivery_can_be_made_again_after_those_that_wait() {
     let again = scope.redeliver(REPOSITORY, &trigger.id, &first.id).await.unwrap();
     assert!(queue.has_changed().unwrap());
     assert_eq!((again.new_tip.as_str(), again.redelivery_of), ("2", Some(first.id)));
-    let due = system.due_deliveries(10, 10).await.unwrap();
+    let due = system.due_deliveries(10, 10).await.unwrap().heads;
     assert_eq!(due[0].delivery.new_tip, "3");
 
     let unknown = freestyle_store::DeliveryId::random();
@@ -237,7 +237,7 @@ async fn the_log_is_shortened_by_age_and_number_and_never_by_what_waits() {
         let (old, new) = ((tip - 1).to_string(), tip.to_string());
         record(&test, vec![moved("main", &old, &new, &trigger.id)]).await;
         if tip < 6 {
-            let head = system.due_deliveries(1, 1).await.unwrap().remove(0).delivery;
+            let head = system.due_deliveries(1, 1).await.unwrap().heads.remove(0).delivery;
             let outcome = DeliveryOutcome::Delivered;
             system.record_attempt(&head, attempt(), &outcome).await.unwrap();
         }
@@ -272,7 +272,7 @@ async fn deliveries_go_with_their_trigger_and_triggers_with_their_repository() {
     record(&test, vec![moved("main", "1", "2", &trigger.id)]).await;
     // Nothing is delivered any more once the repository is being deleted.
     assert!(scope.begin_repository_delete(REPOSITORY).await.unwrap());
-    assert_eq!(system.due_deliveries(10, 10).await.unwrap(), []);
+    assert_eq!(system.due_deliveries(10, 10).await.unwrap().heads, []);
     system.remove_repository(REPOSITORY).await.unwrap();
     assert_eq!(system.triggers_of(REPOSITORY).await.unwrap(), []);
     assert_eq!(system.recorded_branches(REPOSITORY).await.unwrap().len(), 0);
@@ -287,7 +287,7 @@ async fn what_waits_survives_a_restart() {
     let (test, _, trigger) = watched().await;
     record(&test, vec![moved("main", "1", "2", &trigger.id)]).await;
     let test = test.reopened().await;
-    let due = test.store.system().due_deliveries(10, 10).await.unwrap();
+    let due = test.store.system().due_deliveries(10, 10).await.unwrap().heads;
     assert_eq!(due[0].delivery.new_tip, "2");
     assert_eq!(due[0].delivery.old_tip.as_deref(), Some("1"));
 }
