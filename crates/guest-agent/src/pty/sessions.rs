@@ -9,7 +9,7 @@ use freestyle_guest_protocol::mux::{Channel, MAX_DATA};
 use freestyle_guest_protocol::pty::{MAX_SESSIONS, PtyFailure, PtySize, SessionId};
 
 use super::program::Program;
-use super::session::Session;
+use super::session::{Seat, Session};
 use super::viewer;
 use crate::exec::Spawner;
 use crate::stream::Stream;
@@ -114,12 +114,13 @@ impl Sessions {
     /// Starts a session, whose first viewer the stream is.
     pub(crate) async fn open(self: Arc<Self>, open: PtyOpen, stream: Stream) {
         match self.start(&open).await {
-            Ok(session) => viewer::attend(session, open.size, stream).await,
+            // Nothing was printed before it sat down: there is nothing to draw.
+            Ok(seat) => viewer::attend((Vec::new(), seat), stream).await,
             Err(failure) => stream.reply(Reply::Failed(failure)).await,
         }
     }
 
-    async fn start(self: &Arc<Self>, open: &PtyOpen) -> Result<Arc<Session>, Failure> {
+    async fn start(self: &Arc<Self>, open: &PtyOpen) -> Result<Seat, Failure> {
         let id = self.table().reserve(open.session.clone()).map_err(Failure::Pty)?;
         let (program, child) = match Program::start(&self.spawner, open).await {
             Ok(started) => started,
@@ -131,7 +132,9 @@ impl Sessions {
         let (user, command) = (open.user.clone(), open.command.clone());
         let session = Arc::new(Session::new(id, user, command, open.size, program));
         self.table().insert(session.clone());
-        let (sessions, driven) = (self.clone(), session.clone());
+        // Before anything is read of what it prints: all of that is for this viewer.
+        let (_, seat) = session.seat(open.size);
+        let (sessions, driven) = (self.clone(), session);
         tokio::spawn(async move {
             driven.drive(child).await;
             // Nothing is left of one that is closed meanwhile.
@@ -142,7 +145,7 @@ impl Sessions {
                 sessions.table().expire(&session);
             }
         });
-        Ok(session)
+        Ok(seat)
     }
 
     /// Makes the stream a viewer.
@@ -155,7 +158,7 @@ impl Sessions {
     ) {
         let found = self.table().find(&id, user.as_deref());
         match found {
-            Ok(session) => viewer::attend(session, size, stream).await,
+            Ok(session) => viewer::attend(session.seat(size), stream).await,
             Err(failure) => stream.reply(Reply::Failed(Failure::Pty(failure))).await,
         }
     }
@@ -220,7 +223,7 @@ mod tests {
     async fn a_session_is_kept_for_a_minute_after_its_end() {
         let sessions = Arc::new(Sessions::new(Arc::new(Spawner::new())));
         let id: SessionId = "short".parse().unwrap();
-        sessions.start(&open("short", "exit 4")).await.unwrap().ended().await;
+        sessions.start(&open("short", "exit 4")).await.unwrap().session.ended().await;
         let find = || sessions.table().find(&id, None).map(drop);
         tokio::time::sleep(RETENTION - Duration::from_secs(1)).await;
         assert_eq!(find(), Ok(()));
@@ -228,7 +231,7 @@ mod tests {
         assert_eq!(find(), Err(PtyFailure::Expired));
         assert!(sessions.table().sessions.is_empty());
         // Its name is free, and means the new one.
-        sessions.start(&open("short", "exit 5")).await.unwrap().ended().await;
+        sessions.start(&open("short", "exit 5")).await.unwrap().session.ended().await;
         assert_eq!(find(), Ok(()));
     }
 

@@ -1,20 +1,20 @@
 //! A viewer: a stream that shows a session and is typed on.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use freestyle_guest_protocol::message::{self, Reply};
 use freestyle_guest_protocol::mux::{Channel, Ended, Event, MAX_DATA, Receiver, Sender};
-use freestyle_guest_protocol::pty::{PtyControl, PtyEvent, PtySize};
+use freestyle_guest_protocol::pty::{PtyControl, PtyEvent};
 
 use super::backlog::Next;
 use super::program::Program;
-use super::session::{Seat, Session};
+use super::session::Seat;
 use crate::stream::Stream;
 
-/// Shows the session until its program has ended or the viewer is gone.
-pub(super) async fn attend(session: Arc<Session>, size: PtySize, mut stream: Stream) {
-    let (screen, seat) = session.seat(size);
+/// Shows the session until its program has ended or the viewer is gone. Takes what `Session::seat`
+/// answers.
+pub(super) async fn attend((screen, seat): (Vec<u8>, Seat), mut stream: Stream) {
+    let session = seat.session.clone();
     let mut typed = Typed::default();
     let end = tokio::select! {
         end = show(&screen, &seat, &stream.sender) => end.map_or(End::Gone, End::Told),
