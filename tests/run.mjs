@@ -27,6 +27,8 @@ const tests = spawn(
   [
     "--test",
     "--test-reporter=spec",
+    // A test that failed may have left a terminal or a server open.
+    "--test-force-exit",
     `--test-concurrency=${FILES_AT_A_TIME}`,
     `--test-timeout=${TEST_LIMIT_MS}`,
     ...(named.length > 0 ? named : all),

@@ -165,6 +165,7 @@ test("a server that is killed delivers what it acknowledged, and keys outlive it
   // A port where nobody listens until the server was killed.
   const endpoint = hook.url;
   hook.close();
+  after(hook.close);
   await withDataDir(async (server) => {
     const env = { FREESTYLE_ALLOW_TARGET: "127.0.0.0/8", FREESTYLE_WEBHOOK_RETRY_TIME: "600" };
     await server.launch({ poolSize: 0, env });
@@ -191,9 +192,7 @@ test("a server that is killed delivers what it acknowledged, and keys outlive it
     assert.deepEqual(told, commits);
     const jwks = await (await fetch(`${server.gitUrl}/.well-known/jwks.json`)).json();
     assert.equal(jwks.keys.length, 2);
-    await freestyle.git.repos.delete({ repoId });
   });
-  hook.close();
 });
 
 test("what fails for too long is dead, in the log, and can be delivered after all", async () => {
