@@ -29,6 +29,11 @@ export class Shown {
     return match;
   }
 
+  /** What was shown so far is not waited for any more. */
+  passOver() {
+    this.#seen = this.shown.length;
+  }
+
   /** Waits until `done` answers something true, which it may after anything was added. */
   async until(what, done) {
     const deadline = Date.now() + LIMIT_MS;
@@ -50,6 +55,8 @@ export class Terminal extends Shown {
   /** Binary frames, as text. */
   frames = [];
   reconnects = 0;
+  /** The next frame draws again what was seen before. */
+  #isDrawnAgain = false;
   #decoder = new TextDecoder();
 
   /** Opens a session; `options` are those of the SDK. */
@@ -76,11 +83,14 @@ export class Terminal extends Shown {
         const text = this.#decoder.decode(bytes, { stream: true });
         this.frames.push(text);
         this.add(text);
+        if (this.#isDrawnAgain) this.passOver();
+        this.#isDrawnAgain = false;
       },
       onExit: this.onExit,
       onClose: this.onClose,
       onReconnect: () => {
         this.reconnects += 1;
+        this.#isDrawnAgain = true;
         this.add("");
       },
     };
@@ -107,9 +117,10 @@ export class Terminal extends Shown {
     return printed.replaceAll("\r\n", "\n");
   }
 
-  /** Waits until the client has attached again by itself this many times. */
+  /** Waits until the client has attached again by itself this many times, and has the screen. */
   async reconnected(times = 1) {
-    await this.until(`reconnect ${times}`, () => this.reconnects >= times);
+    const isBack = () => this.reconnects >= times && !this.#isDrawnAgain;
+    await this.until(`reconnect ${times}`, isBack);
   }
 
   /** Lets go of the session. */
