@@ -113,7 +113,7 @@ test("an editor: one connection with commands, a forwarded port of the guest, an
 /** A service on port 3000 of the guest's localhost that answers each line with /srv/index. */
 async function startWeb() {
   const serve = `my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1:3000", Listen => 9) or die;
-    while (my $c = $s->accept) { <$c>; open my $f, "<", "/srv/index"; print $c <$f>; close $c }`;
+    while (my $c = $s->accept) { <$c>; open my $f, "<", "/srv/index"; print {$c} <$f>; close $c }`;
   await vm.fs.writeTextFile("/srv/serve.pl", `use IO::Socket::INET; ${serve}`);
   const listens = "until (exec 3<>/dev/tcp/127.0.0.1/3000) 2>/dev/null; do sleep 0.2; done";
   await sh(vm, `systemd-run --quiet --unit=web /usr/bin/perl /srv/serve.pl && bash -c '${listens}'`);
