@@ -6,7 +6,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -16,12 +16,16 @@ import { atExit } from "../support/cleanup.mjs";
 import { cloneUrl } from "../support/git.mjs";
 import { Server } from "../support/server.mjs";
 import { Nginx } from "./nginx.mjs";
-import { MIB, head, milliseconds, row } from "./report.mjs";
+import { MIB, head, milliseconds, peakMemoryMib, row } from "./report.mjs";
 
 const RUNS = Number(process.env.BENCH_RUNS ?? 20);
-const COMMITS = Number(process.env.BENCH_COMMITS ?? 2000);
+/** Of what moves the whole history. */
+const LARGE_RUNS = Math.max(1, RUNS >> 2);
+const COMMITS = Number(process.env.BENCH_COMMITS ?? 20_000);
 const FILES = Number(process.env.BENCH_FILES ?? 500);
-const AT_ONCE = 8;
+/** Of a file. They have no repetitions: git stores about half as many bytes as there are. */
+const LINES = Number(process.env.BENCH_LINES ?? 110);
+const AT_ONCE = 20;
 const LARGE_MIB = 32;
 
 const dir = mkdtempSync(join(tmpdir(), "fsbench-git-"));
@@ -57,7 +61,9 @@ function* history() {
     yield `data <<END\nChange ${n}\nEND\n`;
     for (let file = 0; file < 3; file++) {
       const path = `src/module${random(25)}/file${random(FILES / 25)}.ts`;
-      const lines = Array.from({ length: 60 }, (_, at) => `line ${at}: ${random(1_000_000)}`);
+      const word = () => random(2147483647).toString(16).padStart(8, "0");
+      const words = () => Array.from({ length: 8 }, word).join("");
+      const lines = Array.from({ length: LINES }, words);
       yield `M 100644 inline ${path}\ndata <<END\n${lines.join("\n")}\nEND\n`;
     }
   }
@@ -113,10 +119,19 @@ async function compare(name, runs, samples) {
 const urls = { ours: await ours() };
 const peer = theirs();
 urls.peer = peer.url;
-for (const url of Object.values(urls)) git(work, "push", "-q", url, "main");
+const pushed = { ours: [], peer: [] };
+for (const side of ["peer", "ours"]) {
+  pushed[side].push(await milliseconds(() => gitAtOnce(work, "push", "-q", urls[side], "main")));
+}
+row(`push of ${COMMITS} commits`, pushed.ours);
+row(`peer: nginx and http-backend, push of ${COMMITS} commits`, pushed.peer);
 // The server looks after its repositories by itself; so does whoever runs the peer.
 execFileSync("git", ["--git-dir", peer.path, "repack", "-adbq"]);
 execFileSync("git", ["--git-dir", peer.path, "commit-graph", "write", "--reachable"]);
+
+const packs = (path) => readdirSync(join(path, "objects/pack")).map((name) => join(path, "objects/pack", name));
+const stored = packs(peer.path).reduce((sum, file) => sum + statSync(file).size, 0) / MIB;
+console.error(`${COMMITS} commits are ${stored.toFixed(0)} MiB`);
 
 const clone = async (url, name, ...options) => {
   const target = join(dir, name);
@@ -124,19 +139,46 @@ const clone = async (url, name, ...options) => {
   rmSync(target, { recursive: true });
   return time;
 };
-await compare(`clone of ${COMMITS} commits`, RUNS, (side) =>
-  clone(urls[side], "whole", "--no-checkout"),
-);
+const whole = (side) => clone(urls[side], "whole", "--no-checkout");
+await compare(`clone of ${COMMITS} commits`, LARGE_RUNS, whole);
+await compare("the same, nothing in the page cache", LARGE_RUNS, (side) => {
+  execFileSync("sync");
+  writeFileSync("/proc/sys/vm/drop_caches", "3");
+  return whole(side);
+});
 await compare("clone with --depth 1", RUNS, (side) =>
   clone(urls[side], "shallow", "--no-checkout", "--depth", "1"),
 );
-await compare(`${AT_ONCE} clones at once`, Math.max(1, RUNS >> 2), (side) =>
-  milliseconds(() =>
-    Promise.all(
-      Array.from({ length: AT_ONCE }, (_, n) => clone(urls[side], `c${n}`, "--no-checkout")),
-    ),
-  ),
+await compare("clone with --filter=blob:none", LARGE_RUNS, (side) =>
+  clone(urls[side], "partial", "--no-checkout", "--filter=blob:none"),
 );
+
+const memory = { ours: [], peer: [] };
+const roots = { ours: [server.process.pid], peer: nginx.pids };
+await compare(`${AT_ONCE} shallow clones at once`, LARGE_RUNS, async (side) => {
+  const measured = peakMemoryMib(roots[side]);
+  const cloneOne = (_, n) => clone(urls[side], `c${n}`, "--no-checkout", "--depth", "100");
+  const time = await milliseconds(() => Promise.all(Array.from({ length: AT_ONCE }, cloneOne)));
+  memory[side].push(measured.stop());
+  return time;
+});
+const whileCloning = `memory during ${AT_ONCE} clones, with its processes`;
+row(whileCloning, memory.ours, "MiB");
+row(`peer: nginx and http-backend, ${whileCloning}`, memory.peer, "MiB");
+
+for (const behind of [10, 100, 1000].filter((behind) => behind < COMMITS)) {
+  // Has all but the newest commits; who fetches borrows from it.
+  const old = join(dir, `behind-${behind}`);
+  git(dir, "init", "-q", "--bare", old);
+  git(work, "push", "-q", old, `main~${behind}:refs/heads/main`);
+  await compare(`fetch of ${behind} commits`, RUNS, async (side, run) => {
+    const fetcher = join(dir, `fetcher-${side}-${run}`);
+    git(dir, "clone", "-q", "--bare", "--shared", old, fetcher);
+    const time = await milliseconds(() => gitAtOnce(fetcher, "fetch", "-q", urls[side], "main"));
+    rmSync(fetcher, { recursive: true });
+    return time;
+  });
+}
 
 const fetchers = {};
 for (const [side, url] of Object.entries(urls)) {
@@ -169,7 +211,7 @@ row("fetch of one commit", fetches.ours);
 row("peer: nginx and http-backend, fetch of one commit", fetches.peer);
 
 const large = { ours: [], peer: [] };
-for (let run = 0; run < Math.max(1, RUNS >> 2); run++) {
+for (let run = 0; run < LARGE_RUNS; run++) {
   change(`large ${run}`, randomBytes(LARGE_MIB * MIB));
   for (const side of run % 2 ? ["peer", "ours"] : ["ours", "peer"]) {
     large[side].push(await pushTo(side));

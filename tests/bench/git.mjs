@@ -16,6 +16,8 @@ import { head, milliseconds, row } from "./report.mjs";
 const RUNS = Number(process.env.BENCH_RUNS ?? 50);
 const FILES = Number(process.env.BENCH_FILES ?? 5000);
 const COMMITS = Number(process.env.BENCH_COMMITS ?? 200);
+/** Commits that are made one after another, or by all writers together. */
+const WRITES = 20 * RUNS;
 const WRITERS = 16;
 /** What the server has git do before it answers. */
 const DURABLE = ["-c", "core.fsync=all", "-c", "core.fsyncMethod=fsync"];
@@ -24,22 +26,24 @@ const AUTHOR = ["-c", "user.name=A", "-c", "user.email=a@example.com"];
 const dir = mkdtempSync(join(tmpdir(), "fsbench-git-"));
 atExit(() => rmSync(dir, { recursive: true, force: true }));
 
-async function repeat(work) {
+async function repeat(work, runs = RUNS) {
   const samples = [];
-  for (let run = 0; run < RUNS; run++) samples.push(await milliseconds(() => work(run)));
+  for (let run = 0; run < runs; run++) samples.push(await milliseconds(() => work(run)));
   return samples;
 }
 
-/** Work of several writers at the same time: the time of each piece. */
-async function together(work) {
+/** Work of several writers at the same time: the time of each piece, and how many are done a second. */
+async function together(name, work) {
   const samples = [];
   const writer = async (_, writer) => {
-    for (let run = 0; run < RUNS; run++) {
+    for (let run = 0; run < WRITES / WRITERS; run++) {
       samples.push(await milliseconds(() => work(writer, run)));
     }
   };
-  await Promise.all(Array.from({ length: WRITERS }, writer));
-  return samples;
+  const all = () => Promise.all(Array.from({ length: WRITERS }, writer));
+  const seconds = (await milliseconds(all)) / 1000;
+  row(name, samples);
+  row(`${name}, together`, [samples.length / seconds], "1/s");
 }
 
 /** A child process to its end. */
@@ -75,14 +79,13 @@ const repos = await Promise.all(
   Array.from({ length: WRITERS }, async () => (await freestyle.git.repos.create({})).repo),
 );
 
-const one = row("a commit of one file", await repeat((run) => repos[0].commits.create(change("a", run))));
-row(
-  `the same, ${WRITERS} writers to ${WRITERS} repositories`,
-  await together((writer, run) => repos[writer].commits.create(change("a", run))),
+const commitOne = (run) => repos[0].commits.create(change("a", run));
+const one = row("a commit of one file", await repeat(commitOne, WRITES));
+await together(`the same, ${WRITERS} writers to ${WRITERS} repositories`, (writer, run) =>
+  repos[writer].commits.create(change("a", run)),
 );
-row(
-  `the same, ${WRITERS} writers to one branch`,
-  await together((writer, run) => repos[0].commits.create(change(`w${writer}`, run))),
+await together(`the same, ${WRITERS} writers to one branch`, (writer, run) =>
+  repos[0].commits.create(change(`w${writer}`, run)),
 );
 const hundred = Array.from({ length: 100 }, (_, n) => ({ path: `f/${n}`, content: line(n) }));
 row(
@@ -106,8 +109,9 @@ const commitByGit = async (writer, run) => {
   await git(trees[writer], ...DURABLE, "add", "a");
   await git(trees[writer], ...DURABLE, ...AUTHOR, "commit", "-q", "-m", `Change ${run}`);
 };
-const peer = row("peer: git add and commit of one file", await repeat((run) => commitByGit(0, run)));
-row(`peer: the same, ${WRITERS} at a time`, await together((writer, run) => commitByGit(writer, run)));
+const oneByGit = (run) => commitByGit(0, run);
+const peer = row("peer: git add and commit of one file", await repeat(oneByGit, WRITES));
+await together(`peer: the same, ${WRITERS} at a time`, commitByGit);
 
 const path = "src/module42/file42.ts";
 row("read a file", await repeat(() => repo.contents.get({ path })));

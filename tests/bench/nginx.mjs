@@ -83,6 +83,11 @@ http {
     await serving;
   }
 
+  /** Its processes; those of git are their children. */
+  get pids() {
+    return [this.nginx.pid, this.fcgi.pid];
+  }
+
   stop = () => {
     this.nginx?.kill();
     this.fcgi?.kill();

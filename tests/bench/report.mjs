@@ -1,6 +1,6 @@
 // What the benchmarks print, and how they look at the host.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { cpus, loadavg, totalmem } from "node:os";
 
 export const MIB = 1024 * 1024;
@@ -37,4 +37,44 @@ export function row(name, samples, unit = "ms") {
 export function memoryMib(pid, kind = "Pss") {
   const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");
   return Number(rollup.match(new RegExp(`^${kind}:\\s+(\\d+)`, "m"))[1]) / 1024;
+}
+
+/** Follows what processes and their descendants have in memory; `stop` answers the most, in MiB. */
+export function peakMemoryMib(roots) {
+  let peak = 0;
+  const look = () => {
+    const total = family(roots).reduce((sum, pid) => {
+      try {
+        return sum + memoryMib(pid);
+      } catch {
+        return sum; // It has ended meanwhile.
+      }
+    }, 0);
+    peak = Math.max(peak, total);
+  };
+  look();
+  const timer = setInterval(look, 100);
+  return {
+    stop: () => {
+      clearInterval(timer);
+      return peak;
+    },
+  };
+}
+
+/** Processes and all their descendants. */
+function family(roots) {
+  const children = new Map();
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)) {
+    try {
+      const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+      children.set(parent, [...(children.get(parent) ?? []), pid]);
+    } catch {
+      // It has ended meanwhile.
+    }
+  }
+  const found = [...roots];
+  for (const pid of found) found.push(...(children.get(pid) ?? []));
+  return found;
 }
