@@ -20,6 +20,9 @@ const PLATFORM: &[Needed] = &[
 const CLIENTS: &[Needed] =
     &[("npm", "npm"), ("ssh", "openssh-client"), ("sshd", "openssh-server"), ("rsync", "rsync")];
 
+/// What only the tests need: a web page is one of the clients.
+const BROWSERS: &[Needed] = &[("chromium", "chromium")];
+
 /// What benchmarks compare it with.
 const PEERS: &[Needed] =
     &[("qemu-img", "qemu-utils"), ("nginx", "nginx-light"), ("fcgiwrap", "fcgiwrap")];
@@ -32,6 +35,11 @@ pub(crate) fn install_platform() -> Result<(), String> {
 /// Makes sure the real clients can run here.
 pub(crate) fn install_clients() -> Result<(), String> {
     install(CLIENTS)
+}
+
+/// Makes sure that there is a real browser for the tests.
+pub(crate) fn install_browsers() -> Result<(), String> {
+    install(BROWSERS)
 }
 
 /// Makes sure that what benchmarks compare the platform with can run here.

@@ -10,6 +10,7 @@ use crate::run::{cargo, command, is_installed, root, run};
 pub(crate) fn all() -> Result<(), String> {
     packages::install_platform()?;
     packages::install_clients()?;
+    packages::install_browsers()?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
     let lints = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     run(cargo().args(lints))?;
