@@ -124,3 +124,22 @@ export async function eventually(what, done, limitMs = 60_000) {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 }
+
+const INSTALL_LIMIT_MS = 540_000;
+
+/**
+ * Installs Debian packages. An emulated guest unpacks slowly: large ones take longer than a command
+ * may, so that this is a service that is waited for.
+ */
+export async function install(vm, ...packages) {
+  const apt = `apt-get update -qq && apt-get install -y -qq --no-install-recommends ${packages.join(" ")}`;
+  const unit = "--quiet --unit=install --property=RemainAfterExit=yes";
+  const env = "--setenv=DEBIAN_FRONTEND=noninteractive";
+  await sh(vm, `systemd-run ${unit} ${env} sh -c '${apt}'`);
+  const isDone = async () => {
+    const state = (await sh(vm, "systemctl show --property=SubState --value install")).trim();
+    if (state === "failed") assert.fail(await sh(vm, "journalctl --unit=install --output=cat"));
+    return state === "exited";
+  };
+  await eventually(`${packages} installed`, isDone, INSTALL_LIMIT_MS);
+}
