@@ -8,7 +8,7 @@ use freestyle_access::Denied;
 use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
 use freestyle_git::{GitError, RemoteError, SearchKind};
 use freestyle_outbound::OutboundError;
-use freestyle_repos::ReposError;
+use freestyle_repos::{ArchiveError, ReposError};
 use freestyle_store::{StoreError, VmId};
 use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, MAX_SESSIONS, MAX_VIEWERS, PtyFailure, SessionId, VmError};
@@ -121,6 +121,7 @@ codes! {
     GitInvalidRequest           400 "GIT_INVALID_REQUEST"
     GitServerError              500 "GIT_SERVER_ERROR"
     SourceImportConflict        400 "SOURCE_IMPORT_CONFLICT"
+    ImportSubdirNotFound        400 "IMPORT_SUBDIR_NOT_FOUND"
     SourceNotFound              400 "SOURCE_NOT_FOUND"
     SourceUnauthorized          400 "SOURCE_UNAUTHORIZED"
     BranchNotFound              404 "BRANCH_NOT_FOUND"
@@ -489,6 +490,15 @@ impl ApiError {
                 // As far as this server can see, there is nothing.
                 _ => Self::new(Code::SourceNotFound, message).with("url", url),
             },
+            ReposError::SourceStatus { url, status } => match status {
+                401 | 403 => Self::new(Code::SourceUnauthorized, message).with("url", url),
+                404 | 410 => Self::new(Code::SourceNotFound, message).with("url", url),
+                _ => Self::new(Code::GitInvalidRequest, message),
+            },
+            ReposError::Archive { url, error } => match error {
+                ArchiveError::NoSuchDirectory { dir } => Self::no_such_subdir(&url, &dir, message),
+                _ => Self::new(Code::GitInvalidRequest, cut(&message, 400)),
+            },
             ReposError::Import(error) => Self::from_remote(error),
             ReposError::Git(error) => Self::from_git(error),
             ReposError::Store(
@@ -504,6 +514,12 @@ impl ApiError {
         }
     }
 
+    fn no_such_subdir(source: &str, dir: &str, message: String) -> Self {
+        Self::new(Code::ImportSubdirNotFound, cut(&message, 400))
+            .with("source", source)
+            .with("dir", cut(dir, 1024))
+    }
+
     /// Why nothing could be brought from a repository elsewhere.
     fn from_remote(error: RemoteError) -> Self {
         let message = error.to_string();
@@ -515,6 +531,7 @@ impl ApiError {
             RemoteError::NoSuchRevision { revision, .. } => {
                 Self::new(Code::InvalidRevision, message).with("revision", cut(&revision, 1024))
             }
+            RemoteError::NoSuchDirectory { url, dir } => Self::no_such_subdir(&url, &dir, message),
             RemoteError::Failed { .. } => Self::new(Code::GitInvalidRequest, message),
             RemoteError::Git(error) => Self::from_git(error),
         }

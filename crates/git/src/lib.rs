@@ -60,7 +60,7 @@ pub use limits::Limits;
 pub use objects::{Blob, Commit, Date, EntryKind, ParseDateError, Signature, Tag, TreeEntry};
 pub use process::probe;
 pub use refs::BranchName;
-pub use remote::{Remote, RemoteError, Selection};
+pub use remote::{Remote, RemoteError, RemoteFiles, Selection};
 pub use repository::{Config, Repositories, Repository};
 pub use search::{
     CommitMatch, CommitMatches, ContentMatch, ContentMatches, DiffCommit, DiffFile, DiffMatch,

@@ -4,6 +4,10 @@
 //! speaks nothing but HTTP, asks nobody for a password, and checks every object that it receives
 //! as a push is checked.
 
+mod files;
+
+pub use files::RemoteFiles;
+
 use std::ffi::OsStr;
 use std::num::NonZeroU32;
 use std::process::ExitStatus;
@@ -66,6 +70,14 @@ pub enum RemoteError {
         url: String,
         /// As requested.
         revision: String,
+    },
+    /// The commit has no such directory.
+    #[error("there is no directory {dir:?} in {url}")]
+    NoSuchDirectory {
+        /// The remote.
+        url: String,
+        /// As requested.
+        dir: String,
     },
     /// Anything else that the remote did or that git found wrong with what it sent.
     #[error("{url} could not be imported: {reason}")]

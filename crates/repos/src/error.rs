@@ -5,6 +5,8 @@ use freestyle_git::{GitError, RemoteError, RepositoryId};
 use freestyle_outbound::OutboundError;
 use freestyle_store::StoreError;
 
+use crate::ArchiveError;
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReposError {
@@ -27,6 +29,22 @@ pub enum ReposError {
         url: String,
         /// Why.
         cause: OutboundError,
+    },
+    /// The source of an import answers with a status that brings nothing.
+    #[error("the source {url} answers with status {status}")]
+    SourceStatus {
+        /// Without credentials.
+        url: String,
+        /// Of HTTP.
+        status: u16,
+    },
+    /// An archive that cannot become the files of a repository.
+    #[error("the source {url}: {error}")]
+    Archive {
+        /// Without credentials.
+        url: String,
+        /// What is the matter with it.
+        error: ArchiveError,
     },
     /// The source of an import does not give what is wanted of it.
     #[error(transparent)]

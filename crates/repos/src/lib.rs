@@ -26,7 +26,7 @@ mod upkeep;
 mod watch;
 
 pub use error::ReposError;
-pub use import::Content;
+pub use import::{ArchiveError, ArchiveKind, Content};
 pub use repo::Repo;
 pub use service::{Config, NewRepo, RepoPage, Repos};
 pub use triggers::NewTrigger;

@@ -135,12 +135,6 @@ impl Repos {
         self.shared.found(scope.repository(id.as_str()).await?, id).await
     }
 
-    /// A repository that everybody may read, whosesoever it is.
-    pub async fn get_public(&self, id: &RepositoryId) -> Result<Repo, ReposError> {
-        let record = self.shared.store.system().public_repository(id.as_str()).await?;
-        self.shared.found(record, id).await
-    }
-
     /// An account's repositories, newest first: those whose name contains `search` or whose id it
     /// is, or all of them.
     pub async fn list(

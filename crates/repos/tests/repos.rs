@@ -117,23 +117,20 @@ async fn a_repository_is_there_until_it_is_deleted() {
 }
 
 #[tokio::test]
-async fn a_foreign_repository_is_there_for_reading_only_while_it_is_public() {
+async fn a_foreign_repository_is_not_there() {
     let test = Test::start().await;
     let other = test.store.system().create_account("other").await.unwrap().id;
     let repo = test.create().await;
     let id = repo.id();
 
     assert!(is_not_found(test.repos.get(&other, id).await));
-    assert!(is_not_found(test.repos.get_public(id).await));
     assert!(is_not_found(test.repos.set_public(&other, id, true).await));
     assert!(is_not_found(test.repos.delete(&other, id).await));
 
     assert!(test.repos.set_public(&test.account, id, true).await.unwrap().public);
-    assert_eq!(test.repos.get_public(id).await.unwrap().id(), id);
     assert!(is_not_found(test.repos.get(&other, id).await));
     assert!(is_not_found(test.repos.delete(&other, id).await));
-    test.repos.set_public(&test.account, id, false).await.unwrap();
-    assert!(is_not_found(test.repos.get_public(id).await));
+    assert!(!test.repos.set_public(&test.account, id, false).await.unwrap().public);
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! Repositories as a whole: making, listing, showing and deleting them.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,14 +9,14 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use freestyle_client::wire::git::{
-    CreateRepoRequest, CreateRepoResponse, FilesImport, GetRepoResponse, ListReposQuery,
-    ListReposResponse, RepoImport, RepoListBranch, RepoListItem, RepoListTag, RepoSource,
-    RepoVisibility, Visibility,
+    ArchiveImport, CreateRepoRequest, CreateRepoResponse, FilesImport, GetRepoResponse, GitImport,
+    ListReposQuery, ListReposResponse, RepoImport, RepoListBranch, RepoListItem, RepoListTag,
+    RepoSource, RepoVisibility, Visibility,
 };
 use freestyle_client::wire::{Empty, ErrorBody};
-use freestyle_git::{BranchName, FileChange, Identity};
-use freestyle_outbound::OutboundError;
-use freestyle_repos::{Content, NewRepo, Repo, Repos};
+use freestyle_git::{BranchName, FileChange, Identity, RemoteFiles};
+use freestyle_outbound::{OutboundError, WebUrl};
+use freestyle_repos::{ArchiveKind, Content, NewRepo, Repo, Repos};
 
 use super::access::Readable;
 use super::commits::author;
@@ -250,11 +249,10 @@ pub(super) fn decode_create(request: CreateRepoRequest) -> Result<NewRepo, ApiEr
 
 fn decode_source(source: RepoSource) -> Result<Content, ApiError> {
     let RepoSource { url, branch, rev, depth, all_branches } = source;
-    let bad = |reason: &dyn Display| ApiError::new(BAD, format!("source: {reason}"));
-    let url = url.parse().map_err(|error: OutboundError| bad(&error))?;
-    let depth = depth.map(|depth| NonZeroU32::new(depth).ok_or_else(|| bad(&"depth 0 is nothing")));
+    let no_depth = || ApiError::new(BAD, "source: depth 0 is nothing");
+    let depth = depth.map(|depth| NonZeroU32::new(depth).ok_or_else(no_depth));
     Ok(Content::Source {
-        url,
+        url: decode_url(&url, "source")?,
         revision: rev.or(branch).filter(|revision| !revision.is_empty()),
         depth: depth.transpose()?,
         all_branches: all_branches.unwrap_or(false),
@@ -273,18 +271,35 @@ fn decode_import(import: RepoImport) -> Result<Content, ApiError> {
             let author = author_of_import(author_name, author_email);
             Ok(Content::Files { files, message: commit_message, author })
         }
-        RepoImport::Tar(_) => Err(not_available("import.type tar")),
-        RepoImport::Zip(_) => Err(not_available("import.type zip")),
-        RepoImport::Git(_) => Err(not_available("import.type git")),
+        RepoImport::Tar(archive) => decode_archive(ArchiveKind::Tar, archive),
+        RepoImport::Zip(archive) => decode_archive(ArchiveKind::Zip, archive),
+        RepoImport::Git(import) => {
+            let GitImport { url, branch, rev, dir, commit_message, author_name, author_email } =
+                import;
+            let files = RemoteFiles {
+                revision: rev.or(branch).filter(|revision| !revision.is_empty()),
+                dir,
+                message: commit_message,
+                author: author_of_import(author_name, author_email),
+            };
+            Ok(Content::FilesOf { url: decode_url(&url, "import")?, files })
+        }
     }
+}
+
+fn decode_archive(kind: ArchiveKind, archive: ArchiveImport) -> Result<Content, ApiError> {
+    let ArchiveImport { url, dir, commit_message, author_name, author_email } = archive;
+    let (url, author) = (decode_url(&url, "import")?, author_of_import(author_name, author_email));
+    Ok(Content::Archive { kind, url, dir, message: commit_message, author })
+}
+
+/// An address to be fetched from; `place` is the field that names it.
+fn decode_url(url: &str, place: &str) -> Result<WebUrl, ApiError> {
+    url.parse().map_err(|error: OutboundError| ApiError::new(BAD, format!("{place}: {error}")))
 }
 
 /// Either part may be left out.
 fn author_of_import(name: Option<String>, email: Option<String>) -> Identity {
     let default = author(None);
     Identity { name: name.unwrap_or(default.name), email: email.unwrap_or(default.email) }
-}
-
-fn not_available(field: &str) -> ApiError {
-    ApiError::new(BAD, format!("{field}: not available in this version of the server"))
 }

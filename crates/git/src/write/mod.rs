@@ -5,6 +5,7 @@ mod path;
 mod store;
 mod tree;
 
+pub(crate) use self::object::NewTreeCommit;
 pub use self::object::{NewCommitObject, Signed};
 
 use std::sync::Arc;

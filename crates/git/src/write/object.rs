@@ -44,7 +44,26 @@ impl Repository {
     }
 }
 
+/// A commit without parents of a tree that is there.
+pub(crate) struct NewTreeCommit {
+    pub(crate) message: String,
+    /// Author and committer.
+    pub(crate) author: Identity,
+    pub(crate) tree: ObjectId,
+}
+
 impl Reader<'_> {
+    /// Makes a first commit. Durable when it returns.
+    pub(crate) fn commit_tree(&self, new: NewTreeCommit) -> Result<ObjectId, GitError> {
+        let message = checked_message(new.message)?;
+        let signed = Signed { by: new.author, at: None }.encode()?;
+        let mut objects = NewObjects::default();
+        let commit = encode(new.tree, &[], &signed, &signed, &message);
+        let commit = objects.add(self, Kind::Commit, commit)?;
+        objects.write(self.directory)?;
+        Ok(commit)
+    }
+
     fn create_commit_object(&self, new: NewCommitObject) -> Result<Commit, GitError> {
         let message = checked_message(new.message)?;
         let author = new.author.encode()?;

@@ -41,15 +41,15 @@ async fn proxy() -> String {
 }
 
 /// A source with two branches and two tags, one of them an object; and where to import it.
-struct Case {
-    server: Server,
+pub(crate) struct Case {
+    pub(crate) server: Server,
     source: Repository,
-    writer: Client,
-    remote: Remote,
+    pub(crate) writer: Client,
+    pub(crate) remote: Remote,
 }
 
 impl Case {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let server = Server::start().await;
         let source = server.create().await;
         let writer = server.clone_of(&source, "writer").await;

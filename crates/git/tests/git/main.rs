@@ -7,6 +7,7 @@ mod support;
 mod bombs;
 mod commits;
 mod crashes;
+mod file_imports;
 mod imports;
 mod pushes;
 mod reads;
