@@ -44,6 +44,9 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// For a webhook of GitHub's, which sends no larger ones and does not wait longer.
+    pub(crate) const GITHUB: Self =
+        Self { bytes: 25 * 1024 * 1024, time: Duration::from_secs(10), advice: "" };
     /// For everything that holds no file.
     pub(crate) const JSON: Self =
         Self { bytes: MAX_JSON_BYTES, time: Duration::from_secs(60), advice: "" };
@@ -116,6 +119,11 @@ impl Bodies {
 }
 
 impl Received {
+    /// As it came, for one that is signed. Its memory counts as used until the permit is dropped.
+    pub(crate) fn raw(self) -> (Vec<u8>, Option<OwnedSemaphorePermit>) {
+        (self.bytes, self.permit)
+    }
+
     /// Decodes the body and gives its memory back.
     pub(crate) fn json<T: DeserializeOwned>(self, bad: Code) -> Result<T, ApiError> {
         decode(&self.bytes, bad)

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use freestyle_access::Denied;
 use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
 use freestyle_git::{GitError, RemoteError, SearchKind};
+use freestyle_github::GitHubError;
 use freestyle_outbound::OutboundError;
 use freestyle_repos::{ArchiveError, ReposError};
 use freestyle_store::{StoreError, VmId};
@@ -124,6 +125,8 @@ codes! {
     ImportSubdirNotFound        400 "IMPORT_SUBDIR_NOT_FOUND"
     SourceNotFound              400 "SOURCE_NOT_FOUND"
     SourceUnauthorized          400 "SOURCE_UNAUTHORIZED"
+    GithubSyncConflict          409 "GIT_HUB_SYNC_CONFLICT"
+    GithubSyncFailed            500 "GIT_HUB_SYNC_FAILED"
     BranchNotFound              404 "BRANCH_NOT_FOUND"
     BranchAlreadyExists         409 "BRANCH_ALREADY_EXISTS"
     BranchNameEmpty             400 "BRANCH_NAME_EMPTY"
@@ -518,6 +521,34 @@ impl ApiError {
         Self::new(Code::ImportSubdirNotFound, cut(&message, 400))
             .with("source", source)
             .with("dir", cut(dir, 1024))
+    }
+
+    /// What the sync with GitHub reports.
+    pub(crate) fn from_github(error: GitHubError) -> Self {
+        let message = error.to_string();
+        match error {
+            GitHubError::Invalid(_)
+            | GitHubError::NoApp
+            | GitHubError::AppRefused
+            | GitHubError::NotInstalled(_)
+            | GitHubError::Moved(_)
+            | GitHubError::Unreachable(
+                OutboundError::InvalidUrl(_) | OutboundError::Refused { .. },
+            ) => Self::new(Code::GitInvalidRequest, message),
+            GitHubError::Taken(_) => Self::new(Code::GithubSyncConflict, message),
+            GitHubError::NotSigned => Self::new(Code::UnauthorizedError, message),
+            // What is wrong is told: only the user can see what GitHub did.
+            GitHubError::BadAnswer { .. }
+            | GitHubError::Refused
+            | GitHubError::Unreachable(_)
+            | GitHubError::Remote(RemoteError::NotFound(_) | RemoteError::Unauthorized(_)) => {
+                Self::new(Code::GithubSyncFailed, message)
+            }
+            GitHubError::Remote(error) => Self::from_remote(error),
+            GitHubError::Repos(error) => Self::from_repos(error),
+            GitHubError::Store(error) => Self::from_repos(error.into()),
+            GitHubError::Internal(cause) => Self::internal(Code::GithubSyncFailed, &cause),
+        }
     }
 
     /// Why nothing could be brought from a repository elsewhere.

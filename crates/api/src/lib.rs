@@ -55,6 +55,7 @@ use axum::middleware;
 use axum::routing::get;
 use freestyle_access::Access;
 use freestyle_client::wire::SshResponse;
+use freestyle_github::GitHub;
 use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
@@ -76,6 +77,8 @@ pub struct ApiState {
     pub vms: VmService,
     /// The repositories of accounts.
     pub repos: Repos,
+    /// Keeps repositories equal to others at GitHub.
+    pub github: GitHub,
     /// Where clients reach the git host.
     pub git_url: String,
     /// Knows builds and identities.
@@ -91,6 +94,7 @@ pub struct ApiState {
 struct App {
     vms: VmService,
     repos: Repos,
+    github: GitHub,
     git_url: GitUrl,
     store: Store,
     access: Access,
@@ -114,6 +118,12 @@ impl FromRef<App> for Repos {
 impl FromRef<App> for Access {
     fn from_ref(app: &App) -> Self {
         app.access.clone()
+    }
+}
+
+impl FromRef<App> for GitHub {
+    fn from_ref(app: &App) -> Self {
+        app.github.clone()
     }
 }
 
@@ -143,10 +153,10 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, repos, git_url, store, access, ssh } = state;
+    let ApiState { vms, repos, github, git_url, store, access, ssh } = state;
     let (git_url, ssh) = (GitUrl(git_url.into()), ssh::Gateway(ssh));
     let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
-    let app = App { vms, repos, git_url, store, access, ssh, bodies, background };
+    let app = App { vms, repos, github, git_url, store, access, ssh, bodies, background };
     framed(all_routes()).with_state(app)
 }
 

@@ -11,7 +11,6 @@ use crate::error::{ApiError, Code};
 
 /// Path and the feature it belongs to.
 const TABLE: &[(&str, &str)] = &[
-    ("/git/v1/repo/{repo}/github-sync", "GitHub sync"),
     ("/git/v1/repo/{repo}/repair", "repair jobs"),
     ("/git/v1/repo/{repo}/repair/{job_id}", "repair jobs"),
     ("/v1/vms/{vm_id}/stats/stream", "statistics"),

@@ -13,6 +13,7 @@ use axum::{Json, Router};
 use freestyle_access::Access;
 use freestyle_client::wire::{ExecRequest, TRACE_ID_HEADER};
 use freestyle_client::{Client, ClientError};
+use freestyle_github::GitHub;
 use freestyle_outbound::Outbound;
 use freestyle_repos::Repos;
 use freestyle_store::{AccountId, BuildEnd, BuildId, BuildPhase, BuildPhaseId, NewBuild, Store};
@@ -35,6 +36,7 @@ use crate::{all_routes, auth, builds, framed, git, not_available, serve};
 struct TestState {
     store: Store,
     repos: Repos,
+    github: GitHub,
     access: Access,
     git_url: git::GitUrl,
     bodies: std::sync::Arc<Bodies>,
@@ -50,6 +52,12 @@ impl FromRef<TestState> for Store {
 impl FromRef<TestState> for Repos {
     fn from_ref(state: &TestState) -> Self {
         state.repos.clone()
+    }
+}
+
+impl FromRef<TestState> for GitHub {
+    fn from_ref(state: &TestState) -> Self {
+        state.github.clone()
     }
 }
 
@@ -150,6 +158,7 @@ impl Server {
             outbound: Outbound::new(Vec::new()),
         };
         let repos = Repos::open(repos, store.clone()).await.unwrap();
+        let github = GitHub::new(store.clone(), repos.clone(), Outbound::new(Vec::new()));
         let account = store.system().create_account("test").await.unwrap().id;
         let (_, secret) = store.account_scope(&account).create_api_key("test").await.unwrap();
         let documented = auth::routes::<TestState>();
@@ -167,6 +176,7 @@ impl Server {
         let state = TestState {
             store: store.clone(),
             repos,
+            github,
             access: Access::new(store.clone()),
             git_url: git::GitUrl("http://git.example.com".into()),
             bodies: Bodies::new().into(),
@@ -346,7 +356,6 @@ async fn what_is_not_there_is_json_with_a_code_and_a_trace_id() {
     for (method, path, status, expected) in [
         ("GET", "/", 404, "NOT_FOUND"),
         ("GET", "/git/v1/repos", 404, "NOT_FOUND"),
-        ("GET", "/git/v1/repo/x/github-sync", 400, "BAD_REQUEST"),
         ("POST", "/git/v1/repo/x/repair", 400, "BAD_REQUEST"),
         ("DELETE", "/auth/v1/whoami", 405, "BAD_REQUEST"),
         ("GET", "/v1/vms/abcdefghij0123456789/terminals", 400, "BAD_REQUEST"),

@@ -23,9 +23,18 @@ const NOT_SENT: &[&str] = &[
     "userId",
 ];
 /// Response fields beside those of the contract: what a list of repositories is of little use without.
-const ADDED: &[&str] = &["createdAt", "name", "visibility"];
+const ADDED: &[&str] =
+    &["conflicts", "createdAt", "error", "name", "state", "syncedAt", "visibility"];
 /// Operations that the SDK does not know.
-const OURS_ALONE: &[&str] = &["getGitHost", "listDeliveries", "redeliver"];
+const OURS_ALONE: &[&str] = &[
+    "deleteGithubApp",
+    "getGitHost",
+    "getGithubApp",
+    "githubWebhook",
+    "listDeliveries",
+    "redeliver",
+    "setGithubApp",
+];
 /// One type serves all layers, and the outermost has a name.
 const LAYER_NAME: &str = "name";
 

@@ -8,11 +8,14 @@ use crate::http::json;
 use crate::wire::Empty;
 use crate::wire::git::{
     CommitSearchQuery, ContentSearchQuery, ContentsQuery, CreateRepoRequest, CreateRepoResponse,
-    CreateTriggerRequest, CreateTriggerResponse, FileSearchQuery, GitContents, GitHostResponse,
-    ListCommitsQuery, ListCommitsResponse, ListDeliveriesQuery, ListDeliveriesResponse,
-    ListReposQuery, ListReposResponse, ListTriggersResponse, RedeliverResponse,
-    SearchCommitsResponse, SearchContentsResponse, SearchDiffsResponse, SearchFilesResponse,
+    CreateTriggerRequest, CreateTriggerResponse, EnableGithubSyncRequest, FileSearchQuery,
+    GitContents, GitHostResponse, GithubApp, GithubSync, ListCommitsQuery, ListCommitsResponse,
+    ListDeliveriesQuery, ListDeliveriesResponse, ListReposQuery, ListReposResponse,
+    ListTriggersResponse, RedeliverResponse, SearchCommitsResponse, SearchContentsResponse,
+    SearchDiffsResponse, SearchFilesResponse, SetGithubAppRequest,
 };
+
+const GITHUB_APP: &str = "/git/v1/github/app";
 
 impl Client {
     /// Makes a repository.
@@ -91,6 +94,48 @@ impl Client {
     ) -> Result<RedeliverResponse, ClientError> {
         let rest = format!("/deliveries/{}/redeliver", encode(delivery));
         self.http.call(Method::POST, &trigger_path(repo, trigger, &rest), None, None).await
+    }
+
+    /// Which repository at GitHub one is kept equal to.
+    pub async fn github_sync(&self, repo: &str) -> Result<Option<GithubSync>, ClientError> {
+        self.get(&repo_path(repo, "/github-sync")).await
+    }
+
+    /// Has a repository kept equal to one at GitHub.
+    pub async fn enable_github_sync(
+        &self,
+        repo: &str,
+        request: &EnableGithubSyncRequest,
+    ) -> Result<(), ClientError> {
+        let (path, body) = (repo_path(repo, "/github-sync"), Some(json(request)));
+        let Empty {} = self.http.call(Method::POST, &path, None, body).await?;
+        Ok(())
+    }
+
+    /// Ends the sync with GitHub.
+    pub async fn disable_github_sync(&self, repo: &str) -> Result<(), ClientError> {
+        let path = repo_path(repo, "/github-sync");
+        let Empty {} = self.http.call(Method::DELETE, &path, None, None).await?;
+        Ok(())
+    }
+
+    /// The GitHub App of the account.
+    pub async fn github_app(&self) -> Result<Option<GithubApp>, ClientError> {
+        self.get(GITHUB_APP).await
+    }
+
+    /// Connects the account with a GitHub App.
+    pub async fn set_github_app(
+        &self,
+        request: &SetGithubAppRequest,
+    ) -> Result<GithubApp, ClientError> {
+        self.http.call(Method::PUT, GITHUB_APP, None, Some(json(request))).await
+    }
+
+    /// Forgets the GitHub App of the account.
+    pub async fn delete_github_app(&self) -> Result<(), ClientError> {
+        let Empty {} = self.http.call(Method::DELETE, GITHUB_APP, None, None).await?;
+        Ok(())
     }
 
     /// Reads a file of a repository or lists a directory; the empty path is the root.

@@ -35,6 +35,7 @@ mod file_content;
 mod history;
 mod id;
 mod limits;
+mod moves;
 mod objects;
 mod process;
 mod refs;
@@ -57,10 +58,11 @@ pub use gix_hash::ObjectId;
 pub use history::{CommitList, ListCommits, Order};
 pub use id::{ParseRepositoryIdError, RepositoryId};
 pub use limits::Limits;
+pub use moves::Moved;
 pub use objects::{Blob, Commit, Date, EntryKind, ParseDateError, Signature, Tag, TreeEntry};
 pub use process::probe;
 pub use refs::BranchName;
-pub use remote::{Remote, RemoteError, RemoteFiles, Selection};
+pub use remote::{PushedRef, Remote, RemoteError, RemoteFiles, Selection};
 pub use repository::{Config, Repositories, Repository};
 pub use search::{
     CommitMatch, CommitMatches, ContentMatch, ContentMatches, DiffCommit, DiffFile, DiffMatch,

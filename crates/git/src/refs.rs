@@ -128,7 +128,7 @@ impl<'a> Refs<'a> {
         self.below(TAGS)
     }
 
-    fn below(&self, prefix: &str) -> Result<Vec<Ref>, GitError> {
+    pub(crate) fn below(&self, prefix: &str) -> Result<Vec<Ref>, GitError> {
         let iterator = self.store.iter().map_err(unreadable)?;
         let relative = prefix.try_into().map_err(unreadable)?;
         let mut found = Vec::new();

@@ -1,8 +1,8 @@
-//! Other repositories, reached over HTTP, and what is brought here from them.
+//! Other repositories, reached over HTTP, and what is brought here from them or pushed there.
 //!
-//! `git fetch` does the work. It may leave this host only through the proxy of whoever calls,
-//! speaks nothing but HTTP, asks nobody for a password, and checks every object that it receives
-//! as a push is checked.
+//! `git fetch` and `git push` do the work. They may leave this host only through the proxy of whoever
+//! calls, speak nothing but HTTP, ask nobody for a password, and every object that is received is
+//! checked as that of a push is.
 
 mod files;
 
@@ -12,14 +12,18 @@ use std::ffi::OsStr;
 use std::num::NonZeroU32;
 use std::process::ExitStatus;
 
+use gix_hash::ObjectId;
+
 use crate::disk::sync_names;
 use crate::process::Finished;
 use crate::refs::{HEADS, Swap, TAGS};
 use crate::revision::full_id;
-use crate::{BranchName, GitError, Repository};
+use crate::{BranchName, GitError, RefUpdate, Repository};
 
 /// The name that the remote has on the command line, where its URL would be seen by others.
 const NAME: &str = "source";
+/// Refs of one push; each is an argument.
+const PUSHED_AT_ONCE: usize = 200;
 /// Bytes of a message of git's that are passed on.
 const LONGEST_MESSAGE: usize = 300;
 
@@ -90,6 +94,17 @@ pub enum RemoteError {
     /// It is not the remote's fault.
     #[error(transparent)]
     Git(#[from] GitError),
+}
+
+/// What came of pushing a ref.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushedRef {
+    /// What was wanted.
+    pub update: RefUpdate,
+    /// Why it was not done.
+    pub refusal: Option<String>,
+    /// It was not done because the remote is not where it was.
+    pub is_stale: bool,
 }
 
 /// What a revision is at the remote.
@@ -224,8 +239,74 @@ impl Repository {
         self.remote_git(remote, &arguments.collect::<Vec<_>>()).await.map(drop)
     }
 
+    /// Brings everything that the remote has here, out of sight of everybody, and answers its
+    /// branches and tags by their full names. What is in no branch of this repository is kept until
+    /// the next time.
+    pub async fn mirror(&self, remote: &Remote) -> Result<Vec<(String, ObjectId)>, RemoteError> {
+        let _place = self.shared.importing.enter().await?;
+        let specs = [HEADS, TAGS].map(|kind| format!("+{kind}*:{}*", mirrored(kind)));
+        let arguments = ["fetch", "--quiet", "--prune", "--no-tags", "--no-write-fetch-head"]
+            .into_iter()
+            .chain(["--no-auto-maintenance", NAME])
+            .chain(specs.iter().map(String::as_str));
+        self.remote_git(remote, &arguments.collect::<Vec<_>>()).await?;
+        let refs = self.read(|reader| {
+            let mut refs = Vec::new();
+            for kind in [HEADS, TAGS] {
+                let below = reader.refs.below(&mirrored(kind))?.into_iter();
+                refs.extend(below.map(|tip| (format!("{kind}{}", tip.name), tip.target)));
+            }
+            Ok(refs)
+        });
+        Ok(refs.await?)
+    }
+
+    /// Moves refs at the remote from one value to another, never back: a branch of which the remote
+    /// has commits that are not here is refused, as is what is not there any more where it was.
+    pub async fn push(
+        &self,
+        remote: &Remote,
+        updates: Vec<RefUpdate>,
+    ) -> Result<Vec<PushedRef>, RemoteError> {
+        let mut pushed = Vec::with_capacity(updates.len());
+        for updates in updates.chunks(PUSHED_AT_ONCE) {
+            let mut arguments = vec!["push".to_owned(), "--porcelain".to_owned()];
+            let leases = updates.iter().filter(|update| update.new.is_none());
+            arguments.extend(leases.filter_map(|update| {
+                Some(format!("--force-with-lease={}:{}", update.name, update.old?))
+            }));
+            arguments.push(NAME.to_owned());
+            arguments.extend(updates.iter().map(|RefUpdate { name, new, .. }| match new {
+                Some(new) => format!("{new}:{name}"),
+                None => format!(":{name}"),
+            }));
+            let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+            let finished = self.run_with(remote, &arguments).await?;
+            let said = String::from_utf8_lossy(&finished.stdout).into_owned();
+            // It fails when a single ref was refused, too, and then says which.
+            if !finished.status.success() && !said.lines().any(|line| line.starts_with("!\t")) {
+                return Err(told(remote, &finished));
+            }
+            pushed.extend(updates.iter().map(|update| {
+                let refusal = refusal(&said, &update.name);
+                // Git itself refuses only what would overwrite something that was not known.
+                let is_stale = refusal.as_ref().is_some_and(|why| why.starts_with("[rejected]"));
+                PushedRef { update: update.clone(), refusal, is_stale }
+            }));
+        }
+        Ok(pushed)
+    }
+
     /// Runs a command that talks to the remote and answers what it wrote.
     async fn remote_git(&self, remote: &Remote, arguments: &[&str]) -> Result<String, RemoteError> {
+        let finished = self.run_with(remote, arguments).await?;
+        match finished.status.success() {
+            true => Ok(String::from_utf8_lossy(&finished.stdout).into_owned()),
+            false => Err(told(remote, &finished)),
+        }
+    }
+
+    async fn run_with(&self, remote: &Remote, arguments: &[&str]) -> Result<Finished, GitError> {
         let header = remote.authorization.as_deref();
         let header = header.map(|value| format!("Authorization: {value}"));
         let mut settings = vec![
@@ -245,11 +326,26 @@ impl Repository {
         let path = &self.state.path;
         let arguments = arguments.iter().map(OsStr::new);
         let process = self.shared.git.start(path, &settings, None, arguments)?;
-        let finished = process.finish(self.shared.limits.request_time).await?;
-        match finished.status.success() {
-            true => Ok(String::from_utf8_lossy(&finished.stdout).into_owned()),
-            false => Err(told(remote, &finished)),
-        }
+        process.finish(self.shared.limits.request_time).await
+    }
+}
+
+/// Where refs of a remote are kept. Clients neither see nor change what is below `refs/internal`.
+fn mirrored(kind: &str) -> String {
+    format!("refs/internal/remote/{}", kind.trim_start_matches("refs/"))
+}
+
+/// Why a ref was refused, by what `git push --porcelain` wrote: a flag, the refs and a summary.
+fn refusal(said: &str, name: &str) -> Option<String> {
+    let mut lines = said.lines().filter_map(|line| {
+        let mut fields = line.split('\t');
+        let (flag, refs, summary) = (fields.next()?, fields.next()?, fields.next()?);
+        (refs.rsplit_once(':')?.1 == name).then_some((flag, summary))
+    });
+    match lines.next() {
+        Some(("!", summary)) => Some(shortened(summary)),
+        Some(_) => None,
+        None => Some("git did not say what became of it".to_owned()),
     }
 }
 
@@ -292,4 +388,21 @@ fn reason(status: ExitStatus, stderr: &str) -> String {
 
 fn shortened(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(LONGEST_MESSAGE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_each_ref_of_a_push_is_read() {
+        let said = "To http://h/x\n*\ta1:refs/heads/new\t[new branch]\n\
+                    !\ta2:refs/heads/main\t[rejected] (fetch first)\n\
+                    -\t:refs/heads/old\t[deleted]\nDone\n";
+        assert_eq!(refusal(said, "refs/heads/new"), None);
+        assert_eq!(refusal(said, "refs/heads/old"), None);
+        let main = refusal(said, "refs/heads/main");
+        assert_eq!(main.as_deref(), Some("[rejected] (fetch first)"));
+        assert!(refusal(said, "refs/heads/other").is_some());
+    }
 }

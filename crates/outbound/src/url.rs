@@ -29,6 +29,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// A user name, without a colon, and a password.
+    pub fn new(user: &str, password: &str) -> Self {
+        Self { user: user.to_owned(), password: password.to_owned() }
+    }
+
     /// The value of an `Authorization` header. A secret.
     pub fn basic(&self) -> String {
         use base64::Engine;

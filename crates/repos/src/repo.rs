@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use freestyle_git::{
-    Branch, BranchName, Commit, NewCommit, Output, RefUpdate, Repository, RepositoryId,
+    Branch, BranchName, Commit, Moved, NewCommit, Output, RefUpdate, Repository, RepositoryId,
     TransferRequest,
 };
 use freestyle_store::RepositoryRecord;
@@ -64,6 +64,19 @@ impl Repo {
             let update = RefUpdate { name, old: None, new: Some(branch.sha) };
             this.shared.record_updates(this.id(), &[update]).await?;
             Ok(branch)
+        })
+        .await
+    }
+
+    /// Makes, moves or deletes a branch or tag, whose objects are here: a compare-and-swap.
+    pub async fn move_ref(&self, update: RefUpdate) -> Result<Moved, ReposError> {
+        let this = self.clone();
+        to_the_end(async move {
+            let moved = this.git.move_ref(&update).await?;
+            if moved == Moved::Done {
+                this.shared.record_updates(this.id(), &[update]).await?;
+            }
+            Ok(moved)
         })
         .await
     }

@@ -15,7 +15,8 @@
 //! * Before the server answers anyone, it compares these with the refs on disk
 //!   (`freestyle_git::Repository::refs`) and records every difference as if the ref had just moved.
 //!
-//! The watcher is `watch`, for triggers.
+//! The watcher is `watch`, for triggers. A sync with GitHub keeps nothing of this: it compares both
+//! sides, also when the server starts, and a moved ref is only a reason to do so soon.
 
 use freestyle_git::{RefUpdate, RepositoryId};
 
@@ -34,6 +35,7 @@ impl Shared {
             return Ok(());
         }
         self.upkeep.has_changed(repository);
-        Ok(self.watch.record(&self.store, repository, watch::moves(updates)).await?)
+        self.watch.record(&self.store, repository, watch::moves(updates)).await?;
+        Ok(self.store.system().want_github_sync(repository.as_str()).await?)
     }
 }

@@ -32,6 +32,7 @@ mod builds;
 mod deliveries;
 mod error;
 mod git_grants;
+mod github;
 mod identities;
 mod identity_tokens;
 mod ids;
@@ -58,6 +59,10 @@ pub use deliveries::{
 };
 pub use error::StoreError;
 pub use git_grants::{GitGrant, MAX_GIT_GRANTS, RepositoryLevel};
+pub use github::{
+    DueGitHubSync, GitHubAppRecord, GitHubAppSecrets, GitHubBase, GitHubConflict, GitHubSyncEnd,
+    GitHubSyncRecord, NewGitHubApp,
+};
 pub use identities::{Identity, MAX_IDENTITIES};
 pub use identity_tokens::{IdentityToken, MAX_TOKENS};
 pub use ids::{

@@ -20,6 +20,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "identities", sql: include_str!("../migrations/0002_identities.sql") },
     Migration { name: "repositories", sql: include_str!("../migrations/0003_repositories.sql") },
     Migration { name: "triggers", sql: include_str!("../migrations/0004_triggers.sql") },
+    Migration { name: "github sync", sql: include_str!("../migrations/0005_github_sync.sql") },
 ];
 
 /// Applies what is missing, all of it or nothing.

@@ -162,7 +162,7 @@ impl AccountScope<'_> {
         Ok(())
     }
 
-    async fn require_repository(
+    pub(crate) async fn require_repository(
         &self,
         database: &mut SqliteConnection,
         id: &str,

@@ -8,6 +8,7 @@ mod branches;
 mod commits;
 mod compare;
 mod contents;
+mod github;
 mod host;
 mod large;
 mod objects;
@@ -26,6 +27,7 @@ use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
 use axum::routing::get;
 use freestyle_access::Access;
+use freestyle_github::GitHub;
 use freestyle_repos::Repos;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,6 +45,7 @@ where
     Access: FromRef<S>,
     Repos: FromRef<S>,
     Arc<Bodies>: FromRef<S>,
+    GitHub: FromRef<S>,
     GitUrl: FromRef<S>,
 {
     OpenApiRouter::new()
@@ -74,6 +77,9 @@ where
         .routes(routes!(triggers::delete))
         .routes(routes!(triggers::deliveries))
         .routes(routes!(triggers::redeliver))
+        .routes(routes!(github::get, github::enable, github::disable))
+        .routes(routes!(github::get_app, github::set_app, github::delete_app))
+        .routes(routes!(github::webhook))
 }
 
 /// Paths and names whose slashes were not encoded, as people type them for curl. Not documented.

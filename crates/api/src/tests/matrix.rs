@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use freestyle_access::Access;
 use freestyle_git::RepositoryId;
+use freestyle_github::GitHub;
 use freestyle_image::Image;
 use freestyle_outbound::Outbound;
 use freestyle_qemu::AcceleratorChoice;
@@ -143,7 +144,14 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::RepoReader, "GET /git/v1/repo/{repo}/search/files", ""),
     (For::RepoReader, "GET /git/v1/repo/{repo}/search/commits", ""),
     (For::RepoReader, "GET /git/v1/repo/{repo}/search/diffs", ""),
-    (For::Account, "ANY /git/v1/repo/{repo}/github-sync", ""),
+    (For::Account, "GET /git/v1/repo/{repo_id}/github-sync", ""),
+    (For::Account, "POST /git/v1/repo/{repo_id}/github-sync", r#"{"githubRepoName": "a/b"}"#),
+    (For::Account, "DELETE /git/v1/repo/{repo_id}/github-sync", ""),
+    (For::Account, "GET /git/v1/github/app", ""),
+    (For::Account, "PUT /git/v1/github/app", "{}"),
+    (For::Account, "DELETE /git/v1/github/app", ""),
+    // Proved by a signature.
+    (For::Everybody, "POST /git/v1/github/webhook", ""),
     (For::Account, "ANY /git/v1/repo/{repo}/repair", ""),
     (For::Account, "ANY /git/v1/repo/{repo}/repair/{job_id}", ""),
     (For::Anyone, "GET /git/v1/host", ""),
@@ -235,17 +243,20 @@ impl World {
         let vms = VmService::take_over(config(&dir), store.clone()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let outbound = Outbound::new(Vec::new());
         let repos = freestyle_repos::Config {
             root: dir.path().join("git"),
             git: "git".into(),
             limits: freestyle_git::Limits::default(),
             repositories_per_account: 1000,
-            outbound: Outbound::new(Vec::new()),
+            outbound: outbound.clone(),
         };
         let repos = Repos::open(repos, store.clone()).await.unwrap();
+        let github = GitHub::new(store.clone(), repos.clone(), outbound);
         let state = ApiState {
             vms: vms.clone(),
             repos: repos.clone(),
+            github,
             git_url: "http://git.example.com".into(),
             store: store.clone(),
             access,

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 
 use freestyle_access::Access;
 use freestyle_api::{ApiState, GitHostState};
+use freestyle_github::GitHub;
 use freestyle_image::Progress;
 use freestyle_outbound::Outbound;
 use freestyle_repos::Repos;
@@ -78,7 +79,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
     let git_url = config.git_url.clone().unwrap_or(local_git_url);
 
     tokio::pin!(shutdown);
-    let Services { vms, repos, webhooks } = tokio::select! {
+    let Services { vms, repos, webhooks, github } = tokio::select! {
         services = compose(&config, &store, &git_url) => services?,
         () = &mut shutdown => return Ok(()),
     };
@@ -105,11 +106,14 @@ async fn serve(config: Config) -> Result<(), CliError> {
     background.spawn(repos.clone().keep_fast());
     let delivering = webhooks.clone();
     background.spawn(async move { delivering.run().await });
+    let syncing = github.clone();
+    background.spawn(async move { syncing.run().await });
     let git_host = GitHostState { access: access.clone(), repos: repos.clone(), webhooks };
     let git_host = freestyle_api::git_host(git_host);
     let api = freestyle_api::router(ApiState {
         vms: vms.clone(),
         repos,
+        github,
         git_url,
         store: store.clone(),
         access: access.clone(),
@@ -146,6 +150,7 @@ struct Services {
     vms: VmService,
     repos: Repos,
     webhooks: Webhooks,
+    github: GitHub,
 }
 
 /// The services, started in the order in which they need each other. Builds the base image if there
@@ -164,6 +169,7 @@ async fn compose(config: &Config, store: &Store, git_url: &str) -> Result<Servic
     let repos = Repos::open(repos, store.clone()).await.map_err(|error| {
         CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
     })?;
+    let github = GitHub::new(store.clone(), repos.clone(), outbound.clone());
     let webhooks = freestyle_webhooks::Config {
         issuer: git_url.to_owned(),
         keys: config.webhook_keys_file(),
@@ -186,7 +192,7 @@ async fn compose(config: &Config, store: &Store, git_url: &str) -> Result<Servic
     let vms = VmService::open(vms, store.clone()).await.map_err(|error| {
         CliError::with_hint(error.to_string(), "`freestyle doctor` checks this host")
     })?;
-    Ok(Services { vms, repos, webhooks })
+    Ok(Services { vms, repos, webhooks, github })
 }
 
 fn log_progress(progress: Progress) {

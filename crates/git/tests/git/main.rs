@@ -9,6 +9,7 @@ mod commits;
 mod crashes;
 mod file_imports;
 mod imports;
+mod mirrors;
 mod pushes;
 mod reads;
 mod relations;

@@ -5,6 +5,7 @@ mod api_keys;
 mod builds;
 mod cancellation;
 mod durability;
+mod github;
 mod identities;
 mod instances;
 mod model;

@@ -3,6 +3,7 @@
 mod commit;
 mod compare;
 mod contents;
+mod github;
 mod refs;
 mod repository;
 mod search;
@@ -17,6 +18,10 @@ pub use compare::{CompareQuery, CompareResponse, CompareStatus, ComparedFile, Fi
 pub use contents::{
     ArchiveQuery, ContentsQuery, GetTreeResponse, GitBlob, GitBlobEncoding, GitContents,
     GitDirectory, GitDirectoryEntry, GitFile, GitFileEntry, GitTreeEntry,
+};
+pub use github::{
+    EnableGithubSyncRequest, GithubApp, GithubSync, GithubSyncConflict, GithubSyncState,
+    SetGithubAppRequest,
 };
 pub use refs::{
     CreateBranchRequest, DefaultBranch, GitBranch, GitRef, GitTag, ListBranchesResponse,

@@ -4,6 +4,7 @@ pub(crate) mod clone;
 pub(crate) mod credential;
 mod look;
 mod search;
+mod sync;
 mod trigger;
 
 use std::io::{self, Write};
@@ -56,6 +57,9 @@ pub(crate) enum ApiCommand {
     /// Manage webhooks of a repository
     #[command(subcommand)]
     Trigger(trigger::Command),
+    /// Keep repositories equal to repositories at GitHub
+    #[command(subcommand)]
+    Sync(sync::Command),
     /// Search files, file names, commit messages or changes
     #[command(after_help = search::HELP)]
     Search(search::Args),
@@ -142,6 +146,7 @@ async fn call(command: ApiCommand, client: &Client) -> Result<(), CliError> {
             print_line(&format!("deleted {repo}"))
         }
         ApiCommand::Trigger(command) => trigger::run(command, client).await,
+        ApiCommand::Sync(command) => sync::run(command, client).await,
         ApiCommand::Search(args) => search::run(args, client).await,
         ApiCommand::Log(args) => look::log(args, client).await,
         ApiCommand::Cat(args) => look::cat(args, client).await,
