@@ -8,6 +8,7 @@ mod bombs;
 mod commits;
 mod crashes;
 mod file_imports;
+mod full_disks;
 mod imports;
 mod mirrors;
 mod pushes;
