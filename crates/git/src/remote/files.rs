@@ -2,13 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::num::NonZeroU32;
 use std::path::Path;
 
 use gix_hash::ObjectId;
 use gix_object::Kind;
 
-use super::{Found, Remote, RemoteError};
+use super::{Found, NAME, Remote, RemoteError};
 use crate::objects::Reader;
 use crate::refs::{HEADS, Swap, TAGS};
 use crate::write::NewTreeCommit;
@@ -49,8 +48,11 @@ impl Repository {
             Found::Tag(name) => format!("{TAGS}{name}"),
             Found::Commit(id) => id,
         };
-        let depth = Some(NonZeroU32::MIN);
-        self.fetch(remote, &[format!("{source}:{PLACE}")], depth).await?;
+        let spec = format!("{source}:{PLACE}");
+        // No tags: they would lead to a commit whose parents are not here.
+        let options = ["fetch", "--quiet", "--no-write-fetch-head", "--no-auto-maintenance"];
+        let arguments = [&options[..], &["--no-tags", "--depth=1", NAME, &spec]].concat();
+        self.remote_git(remote, &arguments).await?;
         let dir = wanted.dir.clone().unwrap_or_default();
         let taken = self.read(move |reader| reader.take_over(&wanted)).await?;
         match taken {

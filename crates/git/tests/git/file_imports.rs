@@ -72,6 +72,8 @@ async fn any_revision_and_any_directory_of_it_can_be_taken() {
         (Some("main"), Some(""), "dir/b\ndir/sub/a\nfile"),
     ] {
         let repository = import(&case, files(revision, dir)).await.unwrap();
+        let refs = repository.refs().await.unwrap();
+        assert_eq!(refs.len(), 1, "{revision:?}: nothing of the source but its files: {refs:?}");
         let name = format!("{}", repository.id());
         assert_eq!(cloned(&case, &repository, &name).await, expected, "{revision:?} {dir:?}");
     }

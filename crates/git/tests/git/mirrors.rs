@@ -42,8 +42,11 @@ async fn what_a_remote_has_is_brought_out_of_sight() {
     assert!(client.try_git(&["fetch", &url, hidden]).await.status.code() != Some(0));
     assert!(repository.list_commits(revisions(hidden)).await.is_err());
     // What is gone there is gone here, and an empty one is no failure.
-    case.writer.git(&["push", "-q", "origin", ":feature/x", ":light", ":v1", ":main"]).await;
-    assert_eq!(repository.mirror(&case.remote).await.unwrap(), []);
+    case.writer.git(&["push", "-q", "origin", ":feature/x", ":light", ":v1"]).await;
+    assert_eq!(repository.mirror(&case.remote).await.unwrap().len(), 1);
+    let empty = case.server.create().await;
+    let remote = Remote { url: case.server.url(&empty), ..case.remote.clone() };
+    assert_eq!(repository.mirror(&remote).await.unwrap(), []);
     case.server.fsck(&repository).await;
 }
 

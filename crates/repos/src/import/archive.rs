@@ -146,7 +146,7 @@ impl Files {
     }
 
     fn below(self, dir: Option<&str>) -> Result<Vec<FileChange>, ArchiveError> {
-        let wanted = dir.map(|dir| clean(dir).trim_end_matches('/')).filter(|dir| !dir.is_empty());
+        let wanted = dir.map(|dir| clean(dir.trim_matches('/'))).filter(|dir| !dir.is_empty());
         let files = self.by_path.into_iter().filter_map(|(path, File { content, mode })| {
             let path = match wanted {
                 Some(dir) => path.strip_prefix(dir)?.strip_prefix('/')?.to_owned(),
