@@ -1,5 +1,5 @@
 //! Syncs with a stand-in for GitHub whose repositories are served by real `git http-backend`, by a
-//! worker that is killed again and again.
+//! server that is killed again and again.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use std::path::{Path, PathBuf};
@@ -161,24 +161,28 @@ struct Test {
     running: JoinSet<()>,
 }
 
+async fn open(dir: &TempDir, store: &Store) -> (Repos, GitHub) {
+    let outbound = Outbound::new(vec!["127.0.0.0/8".parse().unwrap()]);
+    let config = freestyle_repos::Config {
+        root: dir.path().join("git"),
+        git: "git".into(),
+        limits: freestyle_git::Limits::default(),
+        repositories_per_account: 100,
+        outbound: outbound.clone(),
+    };
+    let repos = Repos::open(config, store.clone()).await.unwrap();
+    (repos.clone(), GitHub::new(store.clone(), repos, outbound))
+}
+
 impl Test {
     async fn start() -> Self {
         let dir = TempDir::new().unwrap();
         let store = Store::open(&dir.path().join("metadata")).await.unwrap();
         let account = store.system().create_account("test").await.unwrap().id;
-        let outbound = Outbound::new(vec!["127.0.0.0/8".parse().unwrap()]);
-        let config = freestyle_repos::Config {
-            root: dir.path().join("git"),
-            git: "git".into(),
-            limits: freestyle_git::Limits::default(),
-            repositories_per_account: 100,
-            outbound: outbound.clone(),
-        };
-        let repos = Repos::open(config, store.clone()).await.unwrap();
+        let (repos, github) = open(&dir, &store).await;
         let new =
             NewRepo { name: None, public: false, default_branch: None, content: Content::Nothing };
         let repo = repos.create(&account, new).await.unwrap();
-        let github = GitHub::new(store.clone(), repos, outbound);
         std::fs::create_dir_all(dir.path().join("there/owner")).unwrap();
         let there = There::start(dir.path().join("there")).await;
 
@@ -204,9 +208,15 @@ impl Test {
         self.running.spawn(async move { github.run().await });
     }
 
-    /// The worker, and what it has under way, are no more.
-    async fn kill(&mut self) {
-        self.running.shutdown().await;
+    /// The server is killed, with all that it has under way, and another takes its place.
+    async fn restart(self) -> Self {
+        let Self { dir, store, account, github, repo, there, mut running } = self;
+        running.shutdown().await;
+        let id = repo.id().clone();
+        drop((github, repo));
+        let (repos, github) = open(&dir, &store).await;
+        let repo = repos.get(&account, &id).await.unwrap();
+        Self { dir, store, account, github, repo, there, running }
     }
 
     async fn commit(&self, branch: &str, file: &str) {
@@ -265,7 +275,7 @@ impl Test {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_killed_at_any_time_loses_and_repeats_nothing() {
+async fn a_server_that_is_killed_at_any_time_loses_and_repeats_nothing() {
     let mut test = Test::start().await;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for n in 0..12u64 {
@@ -282,7 +292,7 @@ async fn a_worker_that_is_killed_at_any_time_loses_and_repeats_nothing() {
         test.look().await;
         // Anywhere in a sync, which takes some hundred milliseconds.
         sleep(Duration::from_millis(n * 47 % 400)).await;
-        test.kill().await;
+        test = test.restart().await;
     }
     test.run();
     let sync = test.settled().await;
