@@ -15,7 +15,7 @@ const TEST_LIMIT_MS = 600_000;
 const FILES_AT_A_TIME = 2;
 
 const named = process.argv.slice(2).map((file) => resolve(file));
-const patterns = ["sdk", "git", "cli", "ssh", "."].map((folder) => `${folder}/*.test.mjs`);
+const patterns = ["sdk", "git", "cli", "ssh", "edge", "."].map((folder) => `${folder}/*.test.mjs`);
 const all = patterns.flatMap((pattern) =>
   globSync(pattern, { cwd: import.meta.dirname }).map((file) => join(import.meta.dirname, file)),
 );
@@ -42,6 +42,9 @@ const tests = spawn(
       E2E_GIT_URL: server.gitUrl,
       E2E_DATA_DIR: server.dataDir,
       E2E_SSH_ADDRESS: server.sshAddress,
+      E2E_EDGE_HTTP_URL: server.edgeHttpUrl,
+      E2E_EDGE_HTTPS_URL: server.edgeHttpsUrl,
+      E2E_CA_CERTIFICATE: server.caCertificate,
     },
   },
 );

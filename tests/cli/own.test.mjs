@@ -362,7 +362,7 @@ test("accounts and keys are managed beside the running server", async () => {
 
 test("help names every command", async () => {
   const help = await succeeds("--help");
-  for (const command of ["serve", "vm", "identity", "whoami", "doctor", "image", "admin"]) {
+  for (const command of ["serve", "vm", "domains", "identity", "whoami", "ca", "doctor", "image", "admin"]) {
     assert.match(help, new RegExp(`^  ${command} +\\S`, "m"));
   }
   assert.match(await succeeds("--version"), /^freestyle \d+\.\d+\.\d+\n$/);

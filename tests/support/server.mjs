@@ -59,9 +59,8 @@ export class Server {
     } catch (error) {
       throw new Error(`the server did not get ready: ${error.message}\n${this.logTail()}`);
     }
-    const ready = JSON.parse(readFileSync(this.readyFile, "utf8"));
-    const { apiUrl: url, gitUrl, sshAddress, apiKey } = ready;
-    Object.assign(this, { url, gitUrl, sshAddress, apiKey });
+    const { apiUrl: url, ...ready } = JSON.parse(readFileSync(this.readyFile, "utf8"));
+    Object.assign(this, { url, ...ready });
   }
 
   /** Starts the process and waits for nothing. */
@@ -70,6 +69,7 @@ export class Server {
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--ready-file", this.readyFile];
     args.push("--api-listen", listen, "--git-listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0");
+    args.push("--edge-http-listen", "127.0.0.1:0", "--edge-https-listen", "127.0.0.1:0");
     args.push("--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, {

@@ -3,7 +3,7 @@
 use crate::build;
 use crate::packages;
 use crate::run::run;
-use crate::test::clients;
+use crate::test::{clients, node};
 
 /// Create, exec, files, memory: through the real SDK, against plain QEMU in the same run.
 pub(crate) fn vm() -> Result<(), String> {
@@ -28,6 +28,13 @@ pub(crate) fn git_transfers() -> Result<(), String> {
 /// Terminal sessions: keystrokes, throughput, how many fit and what they cost.
 pub(crate) fn pty() -> Result<(), String> {
     with_platform("tests/bench/pty.mjs")
+}
+
+/// Requests through the edge: against nginx as the proxy of the same server in the same run.
+pub(crate) fn net() -> Result<(), String> {
+    packages::install_net_peers()?;
+    let edge = build::edge_example()?;
+    run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))
 }
 
 fn with_platform(script: &str) -> Result<(), String> {

@@ -23,6 +23,14 @@ pub(crate) fn release() -> Result<Built, String> {
     Ok(Built { freestyle: dir.join("freestyle"), agent: dir.join("freestyle-guest-agent") })
 }
 
+/// Builds the program that has nothing of the platform but the edge.
+pub(crate) fn edge_example() -> Result<PathBuf, String> {
+    run(cargo()
+        .args(["build", "--release", "--locked", "--package", "freestyle-edge"])
+        .args(["--example", "proxy"]))?;
+    Ok(target_dir().join("release/examples/proxy"))
+}
+
 /// Where cargo puts what it builds.
 fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)

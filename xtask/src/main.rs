@@ -22,6 +22,7 @@ cargo xtask bench git     measure the Git API against git on the same disk
 cargo xtask bench git-transfers
                           measure clone, fetch and push against nginx and git's http-backend
 cargo xtask bench pty     measure terminal sessions
+cargo xtask bench net     measure requests through the edge against nginx
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ["bench", "git"] => bench::git(),
         ["bench", "git-transfers"] => bench::git_transfers(),
         ["bench", "pty"] => bench::pty(),
+        ["bench", "net"] => bench::net(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(if matches!(words.as_slice(), ["help" | "--help"]) {

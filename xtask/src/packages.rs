@@ -17,8 +17,16 @@ const PLATFORM: &[Needed] = &[
 
 /// What the tests run besides: the SDK is an npm package, and brings its own Node; the SSH gateway
 /// meets OpenSSH on both of its sides. (Debian starts the sshd it installs, which no test needs.)
-const CLIENTS: &[Needed] =
-    &[("npm", "npm"), ("ssh", "openssh-client"), ("sshd", "openssh-server"), ("rsync", "rsync")];
+const CLIENTS: &[Needed] = &[
+    ("npm", "npm"),
+    ("curl", "curl"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("rsync", "rsync"),
+];
+
+/// The servers that tests of the edge ask: a certificate authority and one for DNS.
+const SERVERS: &[Needed] = &[("pebble", "pebble"), ("knotd", "knot"), ("openssl", "openssl")];
 
 /// What only the tests need: a web page is one of the clients.
 const BROWSERS: &[Needed] = &[("chromium", "chromium")];
@@ -26,6 +34,10 @@ const BROWSERS: &[Needed] = &[("chromium", "chromium")];
 /// What benchmarks compare it with.
 const PEERS: &[Needed] =
     &[("qemu-img", "qemu-utils"), ("nginx", "nginx-light"), ("fcgiwrap", "fcgiwrap")];
+
+/// What the edge is measured with, and against.
+const NET_PEERS: &[Needed] =
+    &[("nginx", "nginx-light"), ("wrk", "wrk"), ("openssl", "openssl"), ("ip", "iproute2")];
 
 /// Makes sure the platform can run here.
 pub(crate) fn install_platform() -> Result<(), String> {
@@ -40,6 +52,16 @@ pub(crate) fn install_clients() -> Result<(), String> {
 /// Makes sure that there is a real browser for the tests.
 pub(crate) fn install_browsers() -> Result<(), String> {
     install(BROWSERS)
+}
+
+/// Makes sure that what tests ask can run here.
+pub(crate) fn install_servers() -> Result<(), String> {
+    install(SERVERS)
+}
+
+/// Makes sure that the edge can be measured here.
+pub(crate) fn install_net_peers() -> Result<(), String> {
+    install(NET_PEERS)
 }
 
 /// Makes sure that what benchmarks compare the platform with can run here.

@@ -16,6 +16,7 @@ pub(crate) fn all() -> Result<(), String> {
     run(cargo().args(lints))?;
     let built = build::release()?;
     built.image()?;
+    packages::install_servers()?;
     run(rust_tests().env("FREESTYLE_GUEST_AGENT", &built.agent))?;
     run(clients(&built)?.arg("tests/run.mjs"))
 }
@@ -33,10 +34,14 @@ fn rust_tests() -> Command {
 
 /// The Node of the npm package `node`, set up to run scripts that use the real SDK against `built`.
 pub(crate) fn clients(built: &Built) -> Result<Command, String> {
-    packages::install_clients()?;
-    run(command("npm").args(["ci", "--prefix", "tests", "--no-audit", "--no-fund"]))?;
-    let node = root().join("tests/node_modules/node/bin/node");
-    let mut command = command(&node.to_string_lossy());
+    let mut command = node()?;
     command.env("FREESTYLE_BIN", &built.freestyle);
     Ok(command)
+}
+
+/// The same Node for scripts that need no platform.
+pub(crate) fn node() -> Result<Command, String> {
+    packages::install_clients()?;
+    run(command("npm").args(["ci", "--prefix", "tests", "--no-audit", "--no-fund"]))?;
+    Ok(command(&root().join("tests/node_modules/node/bin/node").to_string_lossy()))
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use freestyle_access::Denied;
 use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
+use freestyle_domains::DomainError;
 use freestyle_git::{GitError, RemoteError, SearchKind};
 use freestyle_github::GitHubError;
 use freestyle_outbound::OutboundError;
@@ -176,6 +177,24 @@ codes! {
     RepositoryNotFound          404 "REPOSITORY_NOT_FOUND"
     RepositoryAccessDenied      403 "REPOSITORY_ACCESS_DENIED"
     LimitExceeded               403 "LIMIT_EXCEEDED"
+    InvalidRequest              400 "INVALID_REQUEST"
+    InvalidDomain               400 "INVALID_DOMAIN"
+    DomainAlreadyExists         400 "DOMAIN_ALREADY_EXISTS"
+    DomainOwnershipNotVerified  401 "DOMAIN_OWNERSHIP_NOT_VERIFIED"
+    FailedPermissionsCheck      401 "FAILED_PERMISSIONS_CHECK"
+    VmAccessDeniedForMapping    401 "VM_ACCESS_DENIED_FOR_MAPPING"
+    DeploymentAccessDenied      401 "DEPLOYMENT_ACCESS_DENIED"
+    VerificationNotFound        404 "VERIFICATION_NOT_FOUND"
+    VerificationFailed          400 "VERIFICATION_FAILED"
+    DomainVerificationFailed    403 "DOMAIN_OWNERSHIP_VERIFICATION_FAILED"
+    VerificationNotIssued 400 "FAILED_TO_CREATE_VERIFICATION_CODE"
+    FailedToDeleteVerification  400 "FAILED_TO_DELETE_VERIFICATION"
+    FailedToProvisionCertificate 422 "FAILED_TO_PROVISION_CERTIFICATE"
+    FailedToVerifyDomain        500 "FAILED_TO_VERIFY_DOMAIN"
+    FailedToListDomains         500 "FAILED_TO_LIST_DOMAINS"
+    FailedToListVerifications   500 "FAILED_TO_LIST_VERIFICATIONS"
+    FailedInsertDomainMapping   500 "FAILED_INSERT_DOMAIN_MAPPING"
+    FailedRemoveDomainMapping   500 "FAILED_REMOVE_DOMAIN_MAPPING"
 }
 
 /// A failure as it goes to the client.
@@ -378,6 +397,28 @@ impl ApiError {
                 Self::new(Code::LimitExceeded, message).with("limit", limit).with("current", limit)
             }
             cause => Self::internal(Code::DatabaseError, &cause),
+        }
+    }
+
+    /// What the domain service reports. `failed` is the code of a failure that is the server's own.
+    pub(crate) fn from_domain(error: DomainError, failed: Code) -> Self {
+        let message = error.to_string();
+        let about = |code, domain: String| Self::new(code, message.clone()).with("domain", domain);
+        match error {
+            DomainError::Invalid { name, .. } => about(Code::InvalidDomain, name),
+            DomainError::NotVerified(domain) => about(Code::DomainOwnershipNotVerified, domain),
+            DomainError::Taken(domain) => about(Code::DomainAlreadyExists, domain),
+            DomainError::NoSuchVerification(domain) => about(Code::VerificationNotFound, domain),
+            DomainError::NoSuchMapping(domain) => about(Code::FailedPermissionsCheck, domain),
+            DomainError::NotProven { .. } => Self::new(Code::DomainVerificationFailed, message),
+            DomainError::LookupFailed { .. } => Self::new(Code::VerificationFailed, message),
+            DomainError::NoSuchVm(vm) => {
+                Self::new(Code::VmAccessDeniedForMapping, message).with("vmId", vm.as_str())
+            }
+            DomainError::LimitReached { limit } => {
+                Self::new(Code::LimitExceeded, message).with("limit", limit).with("current", limit)
+            }
+            DomainError::Store(cause) => Self::internal(failed, &cause),
         }
     }
 

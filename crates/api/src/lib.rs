@@ -28,6 +28,7 @@ mod background;
 mod body;
 mod builds;
 mod cors;
+mod domains;
 mod error;
 mod git;
 mod git_host;
@@ -55,6 +56,8 @@ use axum::middleware;
 use axum::routing::get;
 use freestyle_access::Access;
 use freestyle_client::wire::SshResponse;
+use freestyle_domains::Domains;
+use freestyle_edge::Certificates;
 use freestyle_github::GitHub;
 use freestyle_repos::Repos;
 use freestyle_store::Store;
@@ -85,6 +88,10 @@ pub struct ApiState {
     pub store: Store,
     /// Knows who may do what.
     pub access: Access,
+    /// Knows whose domains are and where they lead.
+    pub domains: Domains,
+    /// Makes certificates for domains.
+    pub certificates: Certificates,
     /// Where SSH is served, if it is.
     pub ssh: Option<SshResponse>,
 }
@@ -98,6 +105,8 @@ struct App {
     git_url: GitUrl,
     store: Store,
     access: Access,
+    domains: Domains,
+    certificates: Certificates,
     ssh: ssh::Gateway,
     bodies: Arc<Bodies>,
     background: Background,
@@ -133,6 +142,18 @@ impl FromRef<App> for GitUrl {
     }
 }
 
+impl FromRef<App> for Domains {
+    fn from_ref(app: &App) -> Self {
+        app.domains.clone()
+    }
+}
+
+impl FromRef<App> for Certificates {
+    fn from_ref(app: &App) -> Self {
+        app.certificates.clone()
+    }
+}
+
 impl FromRef<App> for ssh::Gateway {
     fn from_ref(app: &App) -> Self {
         app.ssh.clone()
@@ -153,10 +174,22 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, repos, github, git_url, store, access, ssh } = state;
+    let ApiState { vms, repos, github, git_url, store, access, domains, certificates, ssh } = state;
     let (git_url, ssh) = (GitUrl(git_url.into()), ssh::Gateway(ssh));
     let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
-    let app = App { vms, repos, github, git_url, store, access, ssh, bodies, background };
+    let app = App {
+        vms,
+        repos,
+        github,
+        git_url,
+        store,
+        access,
+        domains,
+        certificates,
+        ssh,
+        bodies,
+        background,
+    };
     framed(all_routes()).with_state(app)
 }
 
@@ -176,6 +209,7 @@ fn documented_routes() -> OpenApiRouter<App> {
         .merge(auth::routes())
         .merge(background::routes())
         .merge(builds::routes())
+        .merge(domains::routes())
         .merge(identities::routes())
         .merge(vms::routes())
         .merge(git::routes())

@@ -119,6 +119,23 @@ impl<S: Sync> FromRequestParts<S> for PtySessionPath {
     }
 }
 
+/// `{domain}` of `/domains/v1/mappings/{domain}` and `/domains/v1/certs/{domain}/...`, decoded.
+#[derive(Debug)]
+pub(crate) struct DomainPath(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for DomainPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(4).unwrap_or_default();
+        decode(segment).map(Self).map_err(|reason| {
+            let domain = excerpt(segment);
+            ApiError::new(Code::InvalidDomain, format!("{domain:?} is no domain: {reason}"))
+                .with("domain", domain)
+        })
+    }
+}
+
 /// `{request_id}` of `/auth/v1/background-requests/{request_id}`, as it was sent: whatever is not
 /// the id of a request is unknown.
 #[derive(Debug)]

@@ -10,8 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Request fields of the contract that this version refuses unless they are empty.
-const NOT_SUPPORTED: &[&str] =
-    &["baseImage", "dockerCredentials", "domains", "nics", "ports", "udpHolePunchPorts"];
+const NOT_SUPPORTED: &[&str] = &["baseImage", "dockerCredentials", "nics", "udpHolePunchPorts"];
 /// Optional response fields that nothing in this version could fill.
 const NOT_SENT: &[&str] = &[
     "buildId",

@@ -9,21 +9,25 @@ use crate::error::ClientError;
 use crate::http::{Http, json};
 use crate::pty::Pty;
 use crate::wire::{
-    AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CreateTokenResponse, CreateVmRequest,
-    CreateVmResponse, DeleteSnapshotResponse, DeleteVmResponse, Empty, ExecRequest, ExecResponse,
-    ForkVmRequest, ForkVmResponse, GetVmResponse, GitPermission, GitPermissionRequest, Identity,
-    KillVmResponse, LINUX_USER_HEADER, ListGitPermissionsResponse, ListIdentitiesQuery,
-    ListIdentitiesResponse, ListPermissionsQuery, ListPtySessionsResponse, ListSnapshotsQuery,
-    ListSnapshotsResponse, ListTokensResponse, ListVmPermissionsResponse, ListVmsQuery,
-    ListVmsResponse, OpenPtyQuery, OptimizeVmResponse, ReadFileOrDirResponse,
+    AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CompleteVerificationRequest,
+    CreateTokenResponse, CreateVmRequest, CreateVmResponse, DeleteSnapshotResponse,
+    DeleteVmResponse, DomainMapping, DomainResponse, DomainVerification, Empty, ExecRequest,
+    ExecResponse, ForkVmRequest, ForkVmResponse, GetVmResponse, GitPermission,
+    GitPermissionRequest, Identity, KillVmResponse, LINUX_USER_HEADER, ListDomainsQuery,
+    ListGitPermissionsResponse, ListIdentitiesQuery, ListIdentitiesResponse, ListMappingsQuery,
+    ListPermissionsQuery, ListPtySessionsResponse, ListSnapshotsQuery, ListSnapshotsResponse,
+    ListTokensResponse, ListVmPermissionsResponse, ListVmsQuery, ListVmsResponse, MapDomainRequest,
+    OpenPtyQuery, OptimizeVmResponse, OwnedDomain, PendingVerification, ReadFileOrDirResponse,
     RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest, SnapshotRecord,
     SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest, StartVmResponse,
-    StopVmResponse, SuspendVmResponse, VmPermission, VmPermissionRequest, WhoamiResponse,
-    WriteFileRequest,
+    StopVmResponse, SuspendVmResponse, VerifyDomainRequest, VmPermission, VmPermissionRequest,
+    WhoamiResponse, WriteFileRequest,
 };
 
 /// What a path segment or a query value may hold as it is; a slash is encoded.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const VERIFICATIONS: &str = "/domains/v1/verifications";
 
 /// A connection pool to one server, with one account's API key. Cheap to clone.
 ///
@@ -344,6 +348,69 @@ impl Client {
         self.identity(Method::DELETE, identity, &path, None).await.map(nothing)
     }
 
+    /// Says what the DNS of a domain has to say for it to be the account's.
+    pub async fn verify_domain(&self, domain: &str) -> Result<DomainVerification, ClientError> {
+        let request = VerifyDomainRequest { domain: domain.to_owned() };
+        self.http.call(Method::POST, VERIFICATIONS, None, Some(json(&request))).await
+    }
+
+    /// Has the DNS looked at. Answers the domain, which then is the account's.
+    pub async fn complete_verification(
+        &self,
+        which: &CompleteVerificationRequest,
+    ) -> Result<DomainResponse, ClientError> {
+        self.http.call(Method::PUT, VERIFICATIONS, None, Some(json(which))).await
+    }
+
+    /// Lists what is still to be proven, oldest first.
+    pub async fn list_verifications(&self) -> Result<Vec<PendingVerification>, ClientError> {
+        self.http.call(Method::GET, VERIFICATIONS, None, None).await
+    }
+
+    /// Lists the account's domains, oldest first.
+    pub async fn list_domains(
+        &self,
+        query: &ListDomainsQuery,
+    ) -> Result<Vec<OwnedDomain>, ClientError> {
+        let ListDomainsQuery { limit, offset, implicitly_owned } = query;
+        let query = query_string([
+            ("limit", limit.map(|value| value.to_string())),
+            ("offset", offset.map(|value| value.to_string())),
+            ("implicitlyOwned", implicitly_owned.map(|value| value.to_string())),
+        ]);
+        self.http.call(Method::GET, &format!("/domains/v1/domains{query}"), None, None).await
+    }
+
+    /// Has a domain lead to a port of a VM.
+    pub async fn map_domain(
+        &self,
+        domain: &str,
+        request: &MapDomainRequest,
+    ) -> Result<DomainMapping, ClientError> {
+        let path = mapping_path(domain);
+        self.http.call(Method::POST, &path, None, Some(json(request))).await
+    }
+
+    /// Lists the account's mappings, newest first.
+    pub async fn list_mappings(
+        &self,
+        query: &ListMappingsQuery,
+    ) -> Result<Vec<DomainMapping>, ClientError> {
+        let ListMappingsQuery { offset, limit, domain_ownership, domain } = query;
+        let query = query_string([
+            ("offset", offset.map(|value| value.to_string())),
+            ("limit", limit.map(|value| value.to_string())),
+            ("domainOwnership", domain_ownership.clone()),
+            ("domain", domain.clone()),
+        ]);
+        self.http.call(Method::GET, &format!("/domains/v1/mappings{query}"), None, None).await
+    }
+
+    /// Has a domain lead nowhere.
+    pub async fn unmap_domain(&self, domain: &str) -> Result<(), ClientError> {
+        self.http.call(Method::DELETE, &mapping_path(domain), None, None).await.map(nothing)
+    }
+
     async fn identity<T: serde::de::DeserializeOwned>(
         &self,
         method: Method,
@@ -439,6 +506,10 @@ fn pty_path(vm: &str, session: &str) -> String {
 
 fn snapshot_path(snapshot: &str) -> String {
     format!("/v1/vms/snapshots/{}", encode(snapshot))
+}
+
+fn mapping_path(domain: &str) -> String {
+    format!("/domains/v1/mappings/{}", encode(domain))
 }
 
 fn permission_path(kind: &str, id: &str) -> String {

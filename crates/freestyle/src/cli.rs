@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, doctor, git, identity, image, serve, vm, whoami};
+use crate::commands::{admin, ca, doctor, domains, git, identity, image, serve, vm, whoami};
 
 const AFTER_HELP: &str = "\
 Environment (also read from .env in the working directory; what is set already wins):
@@ -15,6 +15,8 @@ Examples:
   freestyle doctor                               check that this host can
   freestyle vm create --exec 'uname -a' --delete run one command in a new VM
   freestyle vm fork ID --count 4                 four VMs that go on from where one is
+  freestyle vm create --domain app.style.localhost --port 3000
+                                                 a VM that is a web site
   freestyle vm list                              see what is there
   freestyle git create --name my-repo            a repository for code and its history";
 
@@ -36,6 +38,9 @@ pub(crate) enum Command {
     /// Create repositories and look into them
     #[command(subcommand)]
     Git(git::Command),
+    /// Verify domains and have them lead to VMs
+    #[command(subcommand)]
+    Domains(domains::Command),
     /// Let end users use some of your VMs and repositories, with tokens of their own
     #[command(subcommand)]
     Identity(identity::Command),
@@ -43,6 +48,9 @@ pub(crate) enum Command {
     Whoami(whoami::Args),
     /// Check what this host has and lacks for `freestyle serve`
     Doctor(doctor::Args),
+    /// Print the root certificate of the server on this host
+    #[command(after_help = ca::HELP)]
+    Ca(ca::Args),
     /// Build the base image of VMs
     #[command(subcommand)]
     Image(image::Command),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use freestyle_domains::{DomainError, DomainName};
 use freestyle_image::ImageSpec;
 use freestyle_outbound::{IpNet, WebUrl};
 use freestyle_qemu::AcceleratorChoice;
@@ -23,6 +24,8 @@ const DEFAULT_API_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCA
 const DEFAULT_GIT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 const DEFAULT_WEBHOOK_RETRY_TIME: Duration = Duration::from_secs(8 * 3600);
 const DEFAULT_SSH_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2222);
+const DEFAULT_PREVIEW_DOMAIN: &str = "style.localhost";
+const DNS_PORT: u16 = 53;
 /// VMs kept ready where nothing else is said.
 const DEFAULT_POOL_SIZE: usize = 2;
 /// Each takes some ten files, so that even the smallest file system has room for as many.
@@ -60,12 +63,33 @@ pub(crate) struct Options {
     /// Address of the SSH gateway; port 0 is any free port, and off is none [default: 127.0.0.1:2222]
     #[arg(long, value_name = "ADDR:PORT")]
     ssh_listen: Option<Listen>,
+    /// Address of the HTTP server of sites; port 0 is any free port, and off is none
+    /// [default: 127.0.0.1:8000, or any free port if that is taken]
+    #[arg(long, value_name = "ADDR:PORT")]
+    edge_http_listen: Option<Listen>,
+    /// Address of the HTTPS server of sites; port 0 is any free port, and off is none
+    /// [default: 127.0.0.1:8443, or any free port if that is taken]
+    #[arg(long, value_name = "ADDR:PORT")]
+    edge_https_listen: Option<Listen>,
+    /// Names right below this domain may be mapped without a verification; repeat for more
+    /// [default: style.localhost]
+    #[arg(long, value_name = "DOMAIN")]
+    preview_domain: Vec<HostDomain>,
+    /// Sites are served beside this server itself: its API at api. and its git host at git. and this
+    /// domain [default: only at their own addresses]
+    #[arg(long, value_name = "DOMAIN")]
+    platform_domain: Option<HostDomain>,
+    /// Directory of a certificate authority that browsers trust, to get certificates from by ACME
+    /// [default: an authority of the server's own]
+    #[arg(long, value_name = "URL")]
+    acme_directory: Option<String>,
     /// Write a JSON object with addresses and the API key here once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// DNS server for VMs; repeat for more [default: those of this host]
-    #[arg(long, value_name = "ADDR")]
-    dns_resolver: Vec<IpAddr>,
+    /// DNS server for verifying domains and, at port 53, for VMs; repeat for more [default: those of
+    /// this host]
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    dns_resolver: Vec<DnsServer>,
     /// VMs kept ready, so that creating one is quick [default: 2]
     #[arg(long, value_name = "N")]
     pool_size: Option<usize>,
@@ -156,6 +180,46 @@ impl<'de> Deserialize<'de> for Listen {
     }
 }
 
+/// A DNS server, by its address and the port, which is 53 where it is not said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DnsServer(SocketAddr);
+
+impl FromStr for DnsServer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let with_default = || Some(SocketAddr::new(text.parse().ok()?, DNS_PORT));
+        let server = text.parse().ok().or_else(with_default);
+        server
+            .map(Self)
+            .ok_or_else(|| "it is neither an address nor an address and port".to_owned())
+    }
+}
+
+impl<'de> Deserialize<'de> for DnsServer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// The suffix of names that need no verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct HostDomain(DomainName);
+
+impl FromStr for HostDomain {
+    type Err = DomainError;
+
+    fn from_str(text: &str) -> Result<Self, DomainError> {
+        DomainName::parse(text).map(Self)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostDomain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What `serve` runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
@@ -167,8 +231,15 @@ pub(crate) struct Config {
     pub(crate) allowed_targets: Vec<IpNet>,
     pub(crate) webhook_retry_time: Duration,
     pub(crate) ssh_listen: Listen,
+    /// `None` is the default.
+    pub(crate) edge_http_listen: Option<Listen>,
+    /// `None` is the default.
+    pub(crate) edge_https_listen: Option<Listen>,
+    pub(crate) preview_domains: Vec<DomainName>,
+    pub(crate) platform_domain: Option<DomainName>,
+    pub(crate) acme_directory: Option<String>,
     pub(crate) ready_file: Option<PathBuf>,
-    pub(crate) dns_resolvers: Vec<IpAddr>,
+    pub(crate) dns_resolvers: Vec<SocketAddr>,
     pub(crate) pool_size: usize,
     /// Bytes.
     pub(crate) disk_budget: Option<u64>,
@@ -203,8 +274,13 @@ impl Config {
                 .webhook_retry_time
                 .map_or(DEFAULT_WEBHOOK_RETRY_TIME, Duration::from_secs),
             ssh_listen: options.ssh_listen.unwrap_or(Listen::At(DEFAULT_SSH_LISTEN)),
+            edge_http_listen: options.edge_http_listen,
+            edge_https_listen: options.edge_https_listen,
+            preview_domains: preview_domains(options.preview_domain)?,
+            platform_domain: options.platform_domain.map(|HostDomain(domain)| domain),
+            acme_directory: options.acme_directory.map(acme_directory).transpose()?,
             ready_file: options.ready_file,
-            dns_resolvers: options.dns_resolver,
+            dns_resolvers: options.dns_resolver.into_iter().map(|DnsServer(it)| it).collect(),
             pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
             disk_budget: options.disk_budget.map(|ByteSize(bytes)| bytes),
             accelerator: options.accel.unwrap_or_default(),
@@ -218,6 +294,12 @@ impl Config {
     /// The private keys that webhooks are signed with.
     pub(crate) fn webhook_keys_file(&self) -> PathBuf {
         self.data_dir.join("webhook-keys.json")
+    }
+
+    /// The DNS servers that VMs can be sent to; none are those of this host.
+    pub(crate) fn resolvers_of_vms(&self) -> Vec<IpAddr> {
+        let usable = self.dns_resolvers.iter().filter(|server| server.port() == DNS_PORT);
+        usable.map(SocketAddr::ip).collect()
     }
 
     /// The database with everything that is remembered.
@@ -245,6 +327,11 @@ impl Options {
             allow_target: or(self.allow_target, below.allow_target),
             webhook_retry_time: self.webhook_retry_time.or(below.webhook_retry_time),
             ssh_listen: self.ssh_listen.or(below.ssh_listen),
+            edge_http_listen: self.edge_http_listen.or(below.edge_http_listen),
+            edge_https_listen: self.edge_https_listen.or(below.edge_https_listen),
+            preview_domain: or(self.preview_domain, below.preview_domain),
+            platform_domain: self.platform_domain.or(below.platform_domain),
+            acme_directory: self.acme_directory.or(below.acme_directory),
             ready_file: self.ready_file.or(below.ready_file),
             dns_resolver: or(self.dns_resolver, below.dns_resolver),
             pool_size: self.pool_size.or(below.pool_size),
@@ -282,6 +369,11 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         allow_target: environment.parse_list("FREESTYLE_ALLOW_TARGET", ',')?,
         webhook_retry_time: environment.parse("FREESTYLE_WEBHOOK_RETRY_TIME")?,
         ssh_listen: environment.parse("FREESTYLE_SSH_LISTEN")?,
+        edge_http_listen: environment.parse("FREESTYLE_EDGE_HTTP_LISTEN")?,
+        edge_https_listen: environment.parse("FREESTYLE_EDGE_HTTPS_LISTEN")?,
+        preview_domain: environment.parse_list("FREESTYLE_PREVIEW_DOMAIN", ',')?,
+        platform_domain: environment.parse("FREESTYLE_PLATFORM_DOMAIN")?,
+        acme_directory: environment.get("FREESTYLE_ACME_DIRECTORY")?,
         ready_file: path("FREESTYLE_READY_FILE")?,
         dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
@@ -309,6 +401,23 @@ fn from_file(path: Option<&Path>) -> Result<Options, CliError> {
         }
     };
     toml::from_str(&text).map_err(|error| CliError::new(format!("{}: {error}", read.display())))
+}
+
+fn preview_domains(given: Vec<HostDomain>) -> Result<Vec<DomainName>, CliError> {
+    if given.is_empty() {
+        let default = DomainName::parse(DEFAULT_PREVIEW_DOMAIN);
+        return Ok(vec![default.map_err(|error| CliError::new(error.to_string()))?]);
+    }
+    Ok(given.into_iter().map(|HostDomain(domain)| domain).collect())
+}
+
+fn acme_directory(url: String) -> Result<String, CliError> {
+    if url.starts_with("https://") {
+        return Ok(url);
+    }
+    let message = format!("--acme-directory {url:?} is no https:// URL");
+    let hint = "Let's Encrypt is https://acme-v02.api.letsencrypt.org/directory";
+    Err(CliError::with_hint(message, hint))
 }
 
 fn image_spec(
@@ -366,12 +475,42 @@ mod tests {
     }
 
     #[test]
+    fn dns_servers_at_other_ports_are_not_for_vms() {
+        let file =
+            file("dns-resolver = [\"127.0.0.1:5300\", \"192.0.2.1\", \"[2001:db8::1]:53\"]\n");
+        let config =
+            Config::load(Options::default(), &Environment::of(&[]), Some(file.path())).unwrap();
+        let (all, of_vms) = (config.dns_resolvers.iter(), config.resolvers_of_vms());
+        let all: Vec<_> = all.map(ToString::to_string).collect();
+        assert_eq!(all, ["127.0.0.1:5300", "192.0.2.1:53", "[2001:db8::1]:53"]);
+        let of_vms: Vec<_> = of_vms.iter().map(ToString::to_string).collect();
+        assert_eq!(of_vms, ["192.0.2.1", "2001:db8::1"]);
+    }
+
+    #[test]
+    fn previews_are_below_style_localhost_unless_something_else_is_said() {
+        for (text, expected) in [
+            ("", &["style.localhost"][..]),
+            (
+                "preview-domain = [\"Apps.example.com\", \"b.example\"]",
+                &["apps.example.com", "b.example"],
+            ),
+        ] {
+            let file = file(text);
+            let config = Config::load(Options::default(), &Environment::of(&[]), Some(file.path()));
+            let domains = config.unwrap().preview_domains;
+            let domains: Vec<_> = domains.iter().map(DomainName::as_str).collect();
+            assert_eq!(domains, expected);
+        }
+    }
+
+    #[test]
     fn lists_are_replaced_and_not_joined() {
         let file = file("dns-resolver = [\"192.0.2.1\"]\n");
         let environment = Environment::of(&[("FREESTYLE_DNS_RESOLVER", "192.0.2.2, 192.0.2.3")]);
         let config = Config::load(Options::default(), &environment, Some(file.path())).unwrap();
         let resolvers: Vec<_> = config.dns_resolvers.iter().map(ToString::to_string).collect();
-        assert_eq!(resolvers, ["192.0.2.2", "192.0.2.3"]);
+        assert_eq!(resolvers, ["192.0.2.2:53", "192.0.2.3:53"]);
     }
 
     #[test]
@@ -382,6 +521,10 @@ mod tests {
             ("api-listen = \"8080\"", "api-listen"),
             ("ssh-listen = \"on\"", "ssh-listen"),
             ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
+            ("edge-http-listen = \"80\"", "edge-http-listen"),
+            ("preview-domain = [\"localhost\"]", "localhost"),
+            ("platform-domain = \"https://example.com\"", "example.com"),
+            ("acme-directory = \"http://ca.example\"", "acme-directory"),
             ("accel = \"xen\"", "xen"),
             ("disk-budget = 100", "disk-budget"),
             ("disk-budget = \"100\"", "disk-budget"),

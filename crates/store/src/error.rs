@@ -77,6 +77,12 @@ pub enum StoreError {
     /// Every slot of the host is taken by an instance.
     #[error("all {} slots for running VMs are taken", crate::SLOTS)]
     NoFreeSlot,
+    /// The account has not proven that the domain is its own.
+    #[error("the domain {0} is not verified")]
+    DomainNotOwned(String),
+    /// The domain is somebody else's for as long as it is mapped.
+    #[error("the domain {0} is mapped already")]
+    DomainTaken(String),
     /// A number is larger than a database integer.
     #[error("{0} is too large a number to be stored")]
     NumberTooLarge(u64),

@@ -32,6 +32,11 @@ fn random_chars() -> String {
     text
 }
 
+/// A text that no one can guess, for proofs: 206 bits.
+pub(crate) fn random_code() -> String {
+    random_chars() + &random_chars()
+}
+
 fn is_random_chars(text: &str) -> bool {
     text.len() == RANDOM_CHARS
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
@@ -219,6 +224,24 @@ impl fmt::Display for AccountId {
         f.write_str(&self.0)
     }
 }
+id_type!(
+    /// A domain's ownership by an account.
+    DomainId,
+    "dom-",
+    "the id of an owned domain is dom- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// What is to be proven of a domain.
+    DomainVerificationId,
+    "dv-",
+    "a verification id is dv- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// What a domain leads to.
+    DomainMappingId,
+    "dm-",
+    "a mapping id is dm- and 20 characters of a-z and 0-9"
+);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! Metadata of the platform: entities, migrations and every query, on SQLite.
 //!
 //! Owns: identifiers, what is remembered about accounts, API keys, identities and their grants, VMs,
-//! snapshots, builds, operations and repositories, and the one place where a query is scoped to an
-//! account. Does not own: what runs or lies on the host (`vm`, `network`, `git`), any wire format
-//! (`api`), what an operation does (`vm`), or what a grant is good for (`access`).
+//! snapshots, builds, operations, repositories and domains, and the one place where a query is
+//! scoped to an account. Does not own: what runs or lies on the host (`vm`, `network`, `git`), any
+//! wire format (`api`), what an operation does (`vm`), what a grant is good for (`access`), or what
+//! makes a domain somebody's (`domains`).
 //!
 //! # Tenancy
 //!
@@ -30,6 +31,8 @@ mod accounts;
 mod api_keys;
 mod builds;
 mod deliveries;
+mod domain_mappings;
+mod domains;
 mod error;
 mod git_grants;
 mod github;
@@ -57,6 +60,8 @@ pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
 pub use deliveries::{
     Attempt, DeliveryOutcome, DeliveryRecord, DeliveryState, DueDeliveries, DueDelivery,
 };
+pub use domain_mappings::{DomainMapping, MAX_MAPPINGS, MappedName, Route};
+pub use domains::{DomainRecord, DomainVerification, MAX_DOMAINS};
 pub use error::StoreError;
 pub use git_grants::{GitGrant, MAX_GIT_GRANTS, RepositoryLevel};
 pub use github::{
@@ -66,8 +71,9 @@ pub use github::{
 pub use identities::{Identity, MAX_IDENTITIES};
 pub use identity_tokens::{IdentityToken, MAX_TOKENS};
 pub use ids::{
-    AccountId, ApiKeyId, BuildId, BuildPhaseId, DeliveryId, IdentityId, InstanceId, OperationId,
-    ParseIdError, SnapshotId, TokenId, TriggerId, VmGrantId, VmId,
+    AccountId, ApiKeyId, BuildId, BuildPhaseId, DeliveryId, DomainId, DomainMappingId,
+    DomainVerificationId, IdentityId, InstanceId, OperationId, ParseIdError, SnapshotId, TokenId,
+    TriggerId, VmGrantId, VmId,
 };
 pub use instances::SLOTS;
 pub use operations::Operation;

@@ -2,6 +2,7 @@
 
 use sqlx::SqliteConnection;
 
+use crate::domain_mappings;
 use crate::error::StoreError;
 use crate::ids::{AccountId, InstanceId, SnapshotId, VmId};
 use crate::instances;
@@ -224,6 +225,7 @@ pub(crate) async fn settle(
     change_memory(database, vm, stands_on).await?;
     if settled == Settled::Deleted {
         vm_grants::end_all(database, vm).await?;
+        domain_mappings::end_all(database, vm).await?;
     }
     let update = |sql, phase: VmPhase| sqlx::query_as(sql).bind(vm.as_str()).bind(phase.as_str());
     let ended = |phase, last_exit| {

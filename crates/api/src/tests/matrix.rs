@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use freestyle_access::Access;
+use freestyle_domains::Domains;
+use freestyle_edge::Certificates;
 use freestyle_git::RepositoryId;
 use freestyle_github::GitHub;
 use freestyle_image::Image;
@@ -160,6 +162,16 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "DELETE /git/v1/repo/{repo}/trigger/{trigger}", ""),
     (For::Account, "GET /git/v1/repo/{repo}/trigger/{trigger}/deliveries", ""),
     (For::Account, REDELIVER, ""),
+    (For::Account, "GET /domains/v1/domains", ""),
+    (For::Account, "GET /domains/v1/verifications", ""),
+    (For::Account, "POST /domains/v1/verifications", r#"{"domain": "example.com"}"#),
+    (For::Account, "PUT /domains/v1/verifications", r#"{"domain": "example.org"}"#),
+    (For::Account, "DELETE /domains/v1/verifications", CANCEL),
+    (For::Account, "GET /domains/v1/mappings", ""),
+    (For::Account, "POST /domains/v1/mappings/{domain}", "{}"),
+    (For::Account, "DELETE /domains/v1/mappings/{domain}", ""),
+    (For::Account, "POST /domains/v1/certs/{domain}/wildcard", ""),
+    (For::Account, "ANY /dns/v1/records", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/stats/stream", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/{action}", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/services/{service_id}", ""),
@@ -177,6 +189,7 @@ const COMMIT_OBJECT: &str = r#"{"message": "m", "tree": "x", "parents": []}"#;
 
 /// How the router prints what answers for every other path.
 const THE_FALLBACKS: &[&str] = &["/", "/{*__private__axum_fallback}"];
+const CANCEL: &str = r#"{"domain": "example.org", "verificationCode": "x"}"#;
 
 /// More than any answer takes that does not wait for a body.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -253,6 +266,8 @@ impl World {
         };
         let repos = Repos::open(repos, store.clone()).await.unwrap();
         let github = GitHub::new(store.clone(), repos.clone(), outbound);
+        let domains = Domains::new(store.clone(), freestyle_domains::Config::default());
+        let certificates = Certificates::local(dir.path()).await.unwrap();
         let state = ApiState {
             vms: vms.clone(),
             repos: repos.clone(),
@@ -260,6 +275,8 @@ impl World {
             git_url: "http://git.example.com".into(),
             store: store.clone(),
             access,
+            domains,
+            certificates,
             ssh: None,
         };
         let router = router(state);
@@ -450,6 +467,8 @@ fn path(endpoint: &str, things: &Things) -> String {
         .replace("{delivery}", DeliveryId::random().as_str())
         .replace("{snapshot_id}", SnapshotId::random().as_str())
         .replace("{build_id}", BuildId::random().as_str())
+        // A domain that one may not map is answered like a caller who is refused.
+        .replace("{domain}", "localhost")
         .replace("{request_id}", "ri-abcdefghij0123456789")
         .replace("{filepath}", "%2Fetc%2Fhostname")
         .replace("{*filepath}", "etc/hostname")

@@ -5,6 +5,7 @@ use axum::response::Response;
 use freestyle_client::wire::{BackgroundRequest, CreateVmRequest, CreateVmResponse, ErrorBody};
 use freestyle_vm::setup::Source;
 
+use super::domains::Wanted;
 use super::spec;
 use crate::App;
 use crate::authenticate::Account;
@@ -42,9 +43,11 @@ pub(super) async fn create(
     const BAD: Code = Code::CreateVmBadRequest;
     let after = answer_after(request.headers(), BAD)?;
     let body = app.bodies.receive(request, Limits::SPEC, BAD).await?;
-    let (request, permit) = body.json_with_permit::<CreateVmRequest>(BAD)?;
+    let (mut request, permit) = body.json_with_permit::<CreateVmRequest>(BAD)?;
+    let domains = Wanted::take(&mut request)?;
     let request = spec::decode_create(request)?;
     drop(permit);
+    domains.check(&app.domains, &account).await?;
     let snapshot_id = match &request.spec.source {
         Source::BaseImage => None,
         Source::Snapshot(id) => Some(id.clone().into()),
@@ -54,12 +57,17 @@ pub(super) async fn create(
     let call = async move |progress: Progress| {
         let vm = app.vms.create(&owner, request, Some(progress.observer())).await;
         let vm = vm.map_err(|error| ApiError::from_vm(error, BAD))?;
-        Ok(CreateVmResponse {
-            id: vm.id.into(),
-            domains: Vec::new(),
-            snapshot_id,
-            console_url: None,
-        })
+        let domains = match domains.map(&app.domains, &owner, &vm.id).await {
+            Ok(domains) => domains,
+            // Somebody was quicker. Nobody is told of this VM.
+            Err(error) => {
+                if let Err(error) = app.vms.delete(&owner, &vm.id).await {
+                    tracing::error!(vm = %vm.id, %error, "removing a VM that got no domain");
+                }
+                return Err(error);
+            }
+        };
+        Ok(CreateVmResponse { id: vm.id.into(), domains, snapshot_id, console_url: None })
     };
     Ok(background.answer(&account, after, call).await)
 }

@@ -10,6 +10,7 @@ use freestyle_client::wire::{
 };
 use freestyle_vm::{StartVm, VmError};
 
+use super::domains::failure as domain_failure;
 use super::spec::{activity_threshold, idle_timeout, ready_timeout};
 use crate::App;
 use crate::authenticate::Account;
@@ -47,7 +48,8 @@ pub(super) async fn start(
     let request = decode_start(body.json_or_default(BAD)?)?;
     Ok(answer(to_completion(async move {
         let vm = app.vms.start(&account, &vm, request).await.map_err(failure)?;
-        Ok(StartVmResponse { id: vm.id.into(), domains: Vec::new(), console_url: None })
+        let domains = app.domains.of_vm(&account, &vm.id).await.map_err(domain_failure)?;
+        Ok(StartVmResponse { id: vm.id.into(), domains, console_url: None })
     }))
     .await)
 }

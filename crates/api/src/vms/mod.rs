@@ -2,6 +2,7 @@
 //! snapshots that are taken of them.
 
 mod create;
+mod domains;
 mod ensure;
 mod exec;
 mod files;

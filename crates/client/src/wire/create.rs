@@ -81,6 +81,12 @@ pub struct CreateVmRequest {
     /// Layers, outermost first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spec: Option<VmSpecLayer>,
+    /// Domains that are to lead to the VM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domains: Option<Vec<VmDomain>>,
+    /// Where a domain leads that names no port, or 443 or 8081: for 443 to 3000 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<PortMapping>>,
     /// Every field not named above, as sent.
     #[serde(flatten)]
     #[cfg_attr(feature = "utoipa", schema(ignore))]
@@ -146,6 +152,9 @@ pub struct VmTemplate {
     /// Whether to build anew even if there is a snapshot of the same content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_cache: Option<bool>,
+    /// See [`CreateVmRequest::ports`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<PortMapping>>,
     /// The snapshot to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
@@ -215,6 +224,9 @@ pub struct VmSpecLayer {
     /// See [`VmTemplate::skip_cache`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip_cache: Option<bool>,
+    /// See [`CreateVmRequest::ports`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<PortMapping>>,
     /// The snapshot to start from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
@@ -222,6 +234,43 @@ pub struct VmSpecLayer {
     #[serde(flatten)]
     #[cfg_attr(feature = "utoipa", schema(ignore))]
     pub rest: Map<String, Value>,
+}
+
+/// A domain that is to lead to a new VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct VmDomain {
+    /// A preview, or a verified domain or what is below one.
+    pub domain: String,
+    /// The port in the VM; see [`CreateVmRequest::ports`]. 443 where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm_port: Option<u32>,
+}
+
+/// Which port of a VM stands behind a public one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub struct PortMapping {
+    /// 443 or 8081.
+    pub port: u32,
+    /// The port in the VM.
+    pub target_port: u32,
+    /// `tcp` where absent, and nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<PortProtocol>,
+}
+
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
+pub enum PortProtocol {
+    /// What HTTP stands on.
+    Tcp,
+    /// Refused: domains are for HTTP.
+    Udp,
 }
 
 /// What happens to a VM when it stops or space runs out (protocol section 6.2).

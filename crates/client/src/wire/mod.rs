@@ -7,6 +7,7 @@
 mod background;
 mod build;
 mod create;
+mod domain;
 mod exec;
 mod files;
 pub mod git;
@@ -28,7 +29,13 @@ pub use build::{
     ListBuildPhasesResponse,
 };
 pub use create::{
-    CreateVmRequest, CreateVmResponse, DeleteEvent, VmPersistence, VmSpecLayer, VmTemplate,
+    CreateVmRequest, CreateVmResponse, DeleteEvent, PortMapping, PortProtocol, VmDomain,
+    VmPersistence, VmSpecLayer, VmTemplate,
+};
+pub use domain::{
+    CancelVerification, CompleteVerificationRequest, DomainMapping, DomainResponse,
+    DomainVerification, ListDomainsQuery, ListMappingsQuery, MapDomainRequest, OwnedDomain,
+    PendingVerification, VerifyDomainRequest,
 };
 pub use exec::{ExecRequest, ExecResponse};
 pub use files::{

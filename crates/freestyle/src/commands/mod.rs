@@ -1,7 +1,9 @@
 //! One module per command.
 
 pub(crate) mod admin;
+pub(crate) mod ca;
 pub(crate) mod doctor;
+pub(crate) mod domains;
 pub(crate) mod git;
 pub(crate) mod identity;
 pub(crate) mod image;
@@ -32,6 +34,10 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
             client_runtime()?.block_on(vm::run(command, &client, environment))
         }
         Command::Git(command) => git::run(command, environment),
+        Command::Domains(command) => {
+            let client = client(environment)?;
+            client_runtime()?.block_on(domains::run(command, &client)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Identity(command) => {
             let client = client(environment)?;
             client_runtime()?.block_on(identity::run(command, &client)).map(|()| ExitCode::SUCCESS)
@@ -40,6 +46,7 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
             let client = client(environment)?;
             client_runtime()?.block_on(whoami::run(args, &client)).map(|()| ExitCode::SUCCESS)
         }
+        Command::Ca(args) => ca::run(args, environment).map(|()| ExitCode::SUCCESS),
         Command::Image(command) => {
             server_runtime()?.block_on(image::run(command, environment)).map(|()| ExitCode::SUCCESS)
         }

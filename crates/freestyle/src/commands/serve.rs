@@ -1,6 +1,7 @@
 //! `freestyle serve`: puts the services together, says how to reach them, and ends in good order.
 //! VMs run on when it ends; the next start finds them.
 
+mod edge;
 mod first_start;
 mod lock;
 mod operator;
@@ -21,11 +22,12 @@ use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
 use freestyle_webhooks::Webhooks;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::server_runtime;
@@ -34,6 +36,8 @@ use crate::environment::Environment;
 use crate::error::CliError;
 use crate::operator::OperatorSocket;
 
+pub(crate) use self::edge::folder as edge_folder;
+use self::edge::{Listeners, Sites};
 use self::first_start::AdminKey;
 use self::lock::DataDirLock;
 use self::operator::Witnesses;
@@ -61,7 +65,18 @@ pub(crate) fn run(args: Args, environment: &Environment) -> Result<(), CliError>
     let config = Config::load(args.options, environment, args.config.as_deref())?;
     start_logging(environment)?;
     let _lock = DataDirLock::acquire(&config.data_dir)?;
+    raise_file_limit();
     server_runtime()?.block_on(serve(config))
+}
+
+/// Every visitor of a site takes two files. What a shell is given is meant for programs that cannot
+/// deal with more.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        warn!(%error, "the limit of open files stays");
+    }
 }
 
 async fn serve(config: Config) -> Result<(), CliError> {
@@ -76,7 +91,10 @@ async fn serve(config: Config) -> Result<(), CliError> {
     };
     let api_url = local_url(api_listener.local_addr()?);
     let local_git_url = local_url(git_listener.local_addr()?);
-    let git_url = config.git_url.clone().unwrap_or(local_git_url);
+    let others = Listeners { api: api_listener.local_addr()?, git: git_listener.local_addr()? };
+    let sites = Sites::open(&config, &store, &others).await?;
+    let git_url =
+        config.git_url.clone().or_else(|| sites.git_url(&config)).unwrap_or(local_git_url);
 
     tokio::pin!(shutdown);
     let Services { vms, repos, webhooks, github } = tokio::select! {
@@ -91,12 +109,22 @@ async fn serve(config: Config) -> Result<(), CliError> {
     // Only now: a key that is made by a start that fails would never be shown.
     let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let ssh_address = ssh.as_ref().map(|ssh| reachable(ssh.address()).to_string());
-    let ready = Ready::new(api_url, git_url.clone(), ssh_address, admin_key.secret());
+    let ready = Ready {
+        api_url,
+        git_url: Some(git_url.clone()),
+        ssh_address,
+        edge_http_url: sites.http_url(),
+        edge_https_url: sites.https_url(),
+        wireguard_endpoint: None,
+        api_key: admin_key.secret().map(str::to_owned),
+        ca_certificate: sites.ca_certificate().map(|file| file.display().to_string()),
+        preview_domains: sites.preview_domains(),
+    };
     if let Some(file) = &config.ready_file {
         ready.write(file).await?;
     }
     say_how_to_use(&ready, &admin_key)?;
-    info!(api_url = ready.api_url(), git_url, "ready");
+    info!(api_url = ready.api_url, git_url, "ready");
 
     let operator = OperatorSocket::bind(&config.data_dir)?;
     let witnesses = Witnesses { vms: vms.clone(), repos: repos.clone(), store: store.clone() };
@@ -117,6 +145,8 @@ async fn serve(config: Config) -> Result<(), CliError> {
         git_url,
         store: store.clone(),
         access: access.clone(),
+        domains: sites.domains.clone(),
+        certificates: sites.certificates.clone(),
         ssh: ssh.as_ref().map(Ssh::description),
     });
     // All of them end when the sender is dropped.
@@ -128,7 +158,8 @@ async fn serve(config: Config) -> Result<(), CliError> {
             ssh.serve(access, vms.clone(), stopped(receiver.clone())).await;
         }
     };
-    tokio::join!(
+    let (served_sites, ..) = tokio::join!(
+        sites.serve(vms.clone(), stopped(receiver.clone())),
         freestyle_api::serve(api_listener, api, stopped(receiver.clone())),
         freestyle_api::serve(git_listener, git_host, stopped(receiver.clone())),
         serve_ssh,
@@ -142,7 +173,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
     background.shutdown().await;
     vms.shut_down().await;
     store.close().await;
-    Ok(())
+    served_sites
 }
 
 /// What answers and works, besides the HTTP servers.
@@ -185,7 +216,7 @@ async fn compose(config: &Config, store: &Store, git_url: &str) -> Result<Servic
         accelerator: config.accelerator,
         pool_size: config.pool_size,
         disk_budget: config.disk_budget,
-        resolvers: config.dns_resolvers.clone(),
+        resolvers: config.resolvers_of_vms(),
         image,
         login_secret: ssh::login_secret(&config.data_dir).await?,
     };
@@ -251,7 +282,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
-    let url = ready.api_url();
+    let url = &ready.api_url;
     let mut stderr = io::stderr().lock();
     match key {
         AdminKey::Created { secret, file } => writeln!(
@@ -269,8 +300,11 @@ fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
         AdminKey::Unknown => {}
     }
     writeln!(stderr, "The API answers at {url}")?;
-    if let Some(address) = ready.ssh_address() {
+    if let Some(address) = &ready.ssh_address {
         writeln!(stderr, "SSH answers at {address}")?;
+    }
+    if let (Some(url), [preview, ..]) = (&ready.edge_https_url, &ready.preview_domains[..]) {
+        writeln!(stderr, "Sites, *.{preview} among them, are served at {url}")?;
     }
     Ok(())
 }

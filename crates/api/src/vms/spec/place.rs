@@ -11,7 +11,7 @@ use crate::label::label;
 
 /// Fields of the contract that this version does not act on.
 pub(super) const NOT_SUPPORTED: &[&str] =
-    &["baseImage", "dockerCredentials", "domains", "nics", "ports", "udpHolePunchPorts"];
+    &["baseImage", "dockerCredentials", "nics", "udpHolePunchPorts"];
 pub(super) const MAX_LAYERS: usize = 32;
 
 /// One place of a body.
@@ -34,6 +34,8 @@ pub(super) struct Place {
     pub(super) setup: Wishes,
     pub(super) discriminator: Option<String>,
     pub(super) skip_cache: bool,
+    /// Of a VM they are taken out before; a snapshot has none.
+    has_ports: bool,
     rest: Map<String, Value>,
 }
 
@@ -62,6 +64,9 @@ impl Place {
             snapshot_id,
             template,
             spec,
+            // Those were taken out before.
+            domains: _,
+            ports: _,
             rest,
         } = request;
         let top = Self {
@@ -148,6 +153,7 @@ impl Place {
             discriminator,
             skip_cache,
             snapshot_id,
+            ports,
             rest,
         } = template;
         Self {
@@ -172,6 +178,7 @@ impl Place {
             },
             discriminator,
             skip_cache: skip_cache.unwrap_or(false),
+            has_ports: ports.is_some_and(|ports| !ports.is_empty()),
             rest,
             ..Self::default()
         }
@@ -197,6 +204,7 @@ impl Place {
             discriminator,
             skip_cache,
             snapshot_id,
+            ports,
             rest,
         } = layer;
         let place = Self {
@@ -223,6 +231,7 @@ impl Place {
             },
             discriminator,
             skip_cache: skip_cache.unwrap_or(false),
+            has_ports: ports.is_some_and(|ports| !ports.is_empty()),
             rest,
             ..Self::default()
         };
@@ -249,6 +258,10 @@ pub(super) fn check(places: &[Place], bad: Code) -> Result<(), ApiError> {
         refuse_conflicting_sources(place)?;
         refuse_non_leaf_fields(place)?;
         refuse_rest(place, bad)?;
+        if place.has_ports {
+            let message = format!("{}ports: only a VM has them, and no snapshot", place.prefix);
+            return Err(ApiError::new(bad, message));
+        }
         if place.depth.is_some_and(|depth| depth > 0) && place.name.is_some() {
             let message = format!("{}name: only the outermost layer has a name", place.prefix);
             return Err(ApiError::new(bad, message));

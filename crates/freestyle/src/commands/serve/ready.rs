@@ -12,45 +12,18 @@ use crate::error::CliError;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ready {
-    api_url: String,
-    git_url: Option<String>,
-    ssh_address: Option<String>,
-    edge_http_url: Option<String>,
-    edge_https_url: Option<String>,
-    wireguard_endpoint: Option<String>,
-    api_key: Option<String>,
-    ca_certificate: Option<String>,
-    preview_domains: Vec<String>,
+    pub(super) api_url: String,
+    pub(super) git_url: Option<String>,
+    pub(super) ssh_address: Option<String>,
+    pub(super) edge_http_url: Option<String>,
+    pub(super) edge_https_url: Option<String>,
+    pub(super) wireguard_endpoint: Option<String>,
+    pub(super) api_key: Option<String>,
+    pub(super) ca_certificate: Option<String>,
+    pub(super) preview_domains: Vec<String>,
 }
 
 impl Ready {
-    pub(super) fn new(
-        api_url: String,
-        git_url: String,
-        ssh_address: Option<String>,
-        api_key: Option<&str>,
-    ) -> Self {
-        Self {
-            api_url,
-            git_url: Some(git_url),
-            ssh_address,
-            edge_http_url: None,
-            edge_https_url: None,
-            wireguard_endpoint: None,
-            api_key: api_key.map(str::to_owned),
-            ca_certificate: None,
-            preview_domains: Vec::new(),
-        }
-    }
-
-    pub(super) fn api_url(&self) -> &str {
-        &self.api_url
-    }
-
-    pub(super) fn ssh_address(&self) -> Option<&str> {
-        self.ssh_address.as_deref()
-    }
-
     /// Puts the file in place whole, mode 0600: it holds the key, and whoever waits for it reads it
     /// at once.
     pub(super) async fn write(&self, file: &Path) -> Result<(), CliError> {
@@ -78,7 +51,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ready.json");
         let url = |port| format!("http://127.0.0.1:{port}");
-        let ready = Ready::new(url(1), url(2), Some("127.0.0.1:3".into()), Some("fs_x"));
+        let ready = Ready {
+            api_url: url(1),
+            git_url: Some(url(2)),
+            ssh_address: Some("127.0.0.1:3".into()),
+            edge_http_url: Some(url(4)),
+            edge_https_url: None,
+            wireguard_endpoint: None,
+            api_key: Some("fs_x".into()),
+            ca_certificate: None,
+            preview_domains: vec!["style.localhost".into()],
+        };
         ready.write(&file).await.unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let written: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -88,12 +71,12 @@ mod tests {
                 "apiUrl": "http://127.0.0.1:1",
                 "gitUrl": "http://127.0.0.1:2",
                 "sshAddress": "127.0.0.1:3",
-                "edgeHttpUrl": null,
+                "edgeHttpUrl": "http://127.0.0.1:4",
                 "edgeHttpsUrl": null,
                 "wireguardEndpoint": null,
                 "apiKey": "fs_x",
                 "caCertificate": null,
-                "previewDomains": [],
+                "previewDomains": ["style.localhost"],
             }),
         );
     }

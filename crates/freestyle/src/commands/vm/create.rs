@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use freestyle_client::Client;
-use freestyle_client::wire::{CreateVmRequest, CreateVmResponse, ExecRequest};
+use freestyle_client::wire::{CreateVmRequest, CreateVmResponse, ExecRequest, VmDomain};
 use serde_json::json;
 
 use super::exec::{exit_code, print_output, run_and_print_failure};
@@ -20,6 +20,8 @@ Examples:
   freestyle vm create                                   print the new VM's id
   freestyle vm create --vcpus 2 --memory 4 --apt git    with a size and a package
   freestyle vm create --snapshot ID                     go on from a snapshot
+  freestyle vm create --domain app.style.localhost --port 3000
+                                                        a VM that is a web site
   freestyle vm create --exec 'uname -a' --delete        run one command and clean up
   freestyle vm create --ssh --delete                    a shell in a VM that goes with it";
 
@@ -44,6 +46,18 @@ pub(crate) struct CreateArgs {
     /// Debian packages to install
     #[arg(long, value_name = "PACKAGE", num_args = 1..)]
     apt: Vec<String>,
+    /// Have this domain lead to the VM: a preview or one that is verified
+    #[arg(long, short)]
+    domain: Option<String>,
+    /// The port in the VM that the domain leads to
+    #[arg(
+        long,
+        short,
+        default_value_t = 3000,
+        requires = "domain",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    port: u16,
     /// Seconds without network traffic until the VM is suspended, or never [default: 300]
     #[arg(long, value_name = "SECONDS")]
     idle_timeout: Option<IdleTimeout>,
@@ -74,7 +88,9 @@ pub(super) async fn create(
     client: &Client,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let CreateArgs { name, snapshot, vcpus, memory, disk, apt, idle_timeout, then } = args;
+    let CreateArgs { name, snapshot, vcpus, memory, disk, apt, domain, port, idle_timeout, then } =
+        args;
+    let domain = domain.map(|domain| vec![VmDomain { domain, vm_port: Some(port.into()) }]);
     let request = CreateVmRequest {
         name,
         snapshot_id: snapshot,
@@ -83,6 +99,7 @@ pub(super) async fn create(
         rootfs_size_gb: disk,
         apt_deps: (!apt.is_empty()).then_some(apt),
         idle_timeout_seconds: on_the_wire(idle_timeout),
+        domains: domain,
         ..CreateVmRequest::default()
     };
     make(&request, then, client, environment).await
@@ -104,6 +121,9 @@ pub(super) async fn make(
     } else if !then.json {
         // Standard output is the command's.
         writeln!(io::stderr(), "VM {}", vm.id)?;
+    }
+    for domain in vm.domains.iter().filter(|_| !then.json) {
+        writeln!(io::stderr(), "https://{domain} leads to it")?;
     }
     let used = use_vm(&vm, &then, client, environment).await;
     if then.delete {

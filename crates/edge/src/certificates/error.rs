@@ -1,0 +1,68 @@
+//! Why there is no certificate.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::host::HostName;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file with a key or certificate cannot be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{}: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A key or certificate cannot be made, or the authority's cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// The authority refused, or cannot be reached.
+    #[error("the certificate authority: {0}")]
+    Authority(String),
+    /// An order failed a short while ago, or the authority asked to be left alone.
+    #[error("the certificate of {host} is tried again in {} s, because: {reason}", .wait.as_secs())]
+    NotYet {
+        /// For whom there is none.
+        host: HostName,
+        /// How long to wait.
+        wait: Duration,
+        /// What went wrong.
+        reason: String,
+    },
+    /// Only who controls the DNS zone gets such a certificate by ACME.
+    #[error(
+        "a wildcard certificate needs a DNS record in the zone, which this server cannot make; each \
+         host gets a certificate of its own when it is first visited"
+    )]
+    WildcardNeedsDns,
+}
+
+impl From<rcgen::Error> for CertificateError {
+    fn from(error: rcgen::Error) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+impl From<rustls::Error> for CertificateError {
+    fn from(error: rustls::Error) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+impl From<instant_acme::Error> for CertificateError {
+    fn from(error: instant_acme::Error) -> Self {
+        Self::Authority(error.to_string())
+    }
+}

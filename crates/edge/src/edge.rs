@@ -1,0 +1,271 @@
+//! The server: takes connections, and has each request answered.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+use tracing::{debug, warn};
+
+use crate::certificates::{CertificateError, Certificates};
+use crate::headers::Visit;
+use crate::idle::Idle;
+use crate::limits::{BUFFER, Limits, MAX_HEAD, Visitors};
+use crate::proxy::Proxy;
+use crate::routes::Routes;
+use crate::tls::Tls;
+
+/// How long requests may go on after a shutdown was asked for.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// The kernel is out of file descriptors or memory: trying again at once would only spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often idle connections to guests are looked through.
+const TIDY_EVERY: Duration = Duration::from_secs(15);
+/// A client that has been silent for so long is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// A client that takes nothing for so long is not there, whatever it says.
+const WRITE_STALL: Duration = Duration::from_secs(120);
+
+/// Requests at once on one connection, by HTTP/2.
+const MAX_STREAMS: u32 = 128;
+/// What a client may send ahead, for one request and for all of a connection, by HTTP/2.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// What is held of an answer that the client does not take, by HTTP/2.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// The edge: an HTTP server and an HTTPS server for the sites behind it.
+pub struct Edge<R: Routes> {
+    routes: R,
+    certificates: Certificates,
+    limits: Limits,
+    tls: Tls,
+}
+
+/// What all connections share.
+struct Shared<R: Routes> {
+    proxy: Proxy<R>,
+    routes: R,
+    certificates: Certificates,
+    limits: Limits,
+    tls: Tls,
+    visitors: Visitors,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scheme {
+    Http,
+    Https,
+}
+
+impl<R: Routes> Edge<R> {
+    /// An edge in front of what `routes` leads to.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up at all.
+    pub fn new(
+        routes: R,
+        certificates: Certificates,
+        limits: Limits,
+    ) -> Result<Self, CertificateError> {
+        Ok(Self { routes, certificates, limits, tls: Tls::new()? })
+    }
+
+    /// Serves both listeners until `shutdown` resolves. Then accepts nothing more, lets requests
+    /// finish for ten seconds and drops those that have not.
+    pub async fn serve(
+        self,
+        http: Option<TcpListener>,
+        https: Option<TcpListener>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Self { routes, certificates, limits, tls } = self;
+        if http.is_none() {
+            certificates.prove_over_tls_only();
+        }
+        let (close, closing) = watch::channel(());
+        let proxy = Proxy::new(routes.clone(), certificates.clone(), limits, closing.clone());
+        let visitors = Visitors::new(limits);
+        let shared = Arc::new(Shared { proxy, routes, certificates, limits, tls, visitors });
+        let mut connections = JoinSet::new();
+        {
+            let accept = async {
+                loop {
+                    let (scheme, accepted) = tokio::select! {
+                        accepted = accept(http.as_ref()) => (Scheme::Http, accepted),
+                        accepted = accept(https.as_ref()) => (Scheme::Https, accepted),
+                        Some(_) = connections.join_next() => continue,
+                    };
+                    let connection = shared.clone().receive(scheme, accepted, closing.clone());
+                    connections.spawn(connection);
+                }
+            };
+            tokio::select! {
+                () = accept => {}
+                () = shared.tidy() => {}
+                () = shared.certificates.keep_renewed(&shared.routes) => {}
+                () = shutdown => {}
+            }
+        }
+        drop((http, https, close));
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if timeout(SHUTDOWN_LIMIT, ended).await.is_err() {
+            warn!("requests to sites were still running at shutdown and are dropped");
+        }
+    }
+}
+
+impl<R: Routes> Shared<R> {
+    async fn tidy(&self) {
+        let mut turn = interval(TIDY_EVERY);
+        loop {
+            turn.tick().await;
+            self.proxy.pool().tidy();
+        }
+    }
+
+    async fn receive(
+        self: Arc<Self>,
+        scheme: Scheme,
+        (stream, address): (TcpStream, SocketAddr),
+        closing: watch::Receiver<()>,
+    ) {
+        let ip = address.ip().to_canonical();
+        let Some(_visitor) = self.visitors.admit(ip) else {
+            debug!(%ip, "turned away: too many connections");
+            return;
+        };
+        if let Err(error) = prepare(&stream) {
+            debug!(%error, "options of a connection");
+        }
+        // An address has no character that a field may not hold.
+        let Ok(from) = HeaderValue::try_from(ip.to_string()) else { return };
+        let served = match scheme {
+            Scheme::Http => {
+                let visit = Visit { from, tls: None };
+                self.serve_http_1(stream, visit, closing).await
+            }
+            Scheme::Https => {
+                let secured = self.tls.accept(stream, &self.routes, &self.certificates).await;
+                let Some(secured) = secured else { return };
+                let visit = Visit { from, tls: Some(secured.host) };
+                if secured.is_http_2 {
+                    self.serve_http_2(secured.stream, visit, closing).await
+                } else {
+                    self.serve_http_1(secured.stream, visit, closing).await
+                }
+            }
+        };
+        if let Err(error) = served {
+            debug!(%error, "connection");
+        }
+    }
+
+    async fn serve_http_1(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        visit: Visit,
+        mut closing: watch::Receiver<()>,
+    ) -> hyper::Result<()> {
+        let answer = async |request: Request<Incoming>| {
+            Ok::<_, Infallible>(self.proxy.answer(&visit, request).await)
+        };
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.limits.head)
+            .max_header_size(MAX_HEAD)
+            .max_buf_size(BUFFER);
+        let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
+        let connection = connection.with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            _ = closing.changed() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn serve_http_2(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        visit: Visit,
+        mut closing: watch::Receiver<()>,
+    ) -> hyper::Result<()> {
+        let idle = Idle::default();
+        let visit = Arc::new(visit);
+        let answer = |request: Request<Incoming>| {
+            let busy = idle.busy();
+            let (shared, visit) = (self.clone(), visit.clone());
+            async move {
+                let answer = shared.proxy.answer(&visit, request).await;
+                Ok::<_, Infallible>(answer.map(|body| busy.until_end_of(body)))
+            }
+        };
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buf_size(SEND_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE);
+        let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
+        tokio::pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            _ = closing.changed() => {}
+            () = idle.for_longer_than(self.limits.head) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+}
+
+/// The next connection; never, without a listener.
+async fn accept(listener: Option<&TcpListener>) -> (TcpStream, SocketAddr) {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                warn!(%error, "cannot accept connections");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The peer was gone before it was accepted; the listener is well.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// So that a client that vanished is noticed, and one that takes nothing does not stay for ever.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    sockopt::set_tcp_user_timeout(stream, WRITE_STALL.as_millis() as u32)?;
+    Ok(())
+}
