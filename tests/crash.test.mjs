@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { VmSpec } from "freestyle";
 
 import * as host from "./support/host.mjs";
+import { Laptop } from "./support/laptop.mjs";
 import { run } from "./support/process.mjs";
 import { client, deleteAll, eventually, sh } from "./support/sdk.mjs";
 import { freestyle as cli, withDataDir, withServer } from "./support/server.mjs";
@@ -339,3 +340,44 @@ test("a second server on the same data, or on the same port, says what is in its
     assert.equal((await sdk(server).vms.list()).totalCount, 0);
   });
 });
+
+test("a VPC and a laptop in it outlive a killed server", () =>
+  withDataDir(async (server) => {
+    await server.launch({ poolSize: 0 });
+    let freestyle = sdk(server);
+    const { vpcId, vpc } = await freestyle.vpc.create({ cidr: "192.168.20.0/24" });
+    const create = (ipv4) =>
+      freestyle.vms.create({
+        ...SMALL,
+        idleTimeoutSeconds: null,
+        nics: [{ vpc: vpcId, mode: "routed", ipv4, default: true }],
+      });
+    const [one, two] = [await create("192.168.20.10"), await create("192.168.20.11")];
+    const laptop = await Laptop.start();
+    try {
+      await laptop.up((await vpc.wireguard.createEphemeral()).clientConfig);
+      const sshd = /^SSH-2\.0-/;
+      const asked = "timeout 20 bash -c 'head -c 8 < /dev/tcp/192.168.20.11/22'";
+      assert.match(await sh(one.vm, asked), sshd);
+      assert.match(await laptop.greeting("192.168.20.11", 22), sshd);
+
+      await server.kill();
+      const [, port] = server.wireguardEndpoint.match(/:(\d+)$/);
+      await server.launch({ poolSize: 0, wireguard: `0.0.0.0:${port}` });
+
+      freestyle = sdk(server);
+      // What is there already, and what comes after.
+      assert.match(await laptop.greeting("192.168.20.11", 22, 60_000), sshd);
+      const again = freestyle.vms.ref({ vmId: one.vmId });
+      assert.match(await sh(again, asked), sshd);
+      const { vm: three } = await create("192.168.20.12");
+      assert.match(await sh(three, asked), sshd);
+      await freestyle.vms.ref({ vmId: two.vmId }).stop();
+      await freestyle.vms.ref({ vmId: two.vmId }).start();
+      assert.match(await laptop.greeting("192.168.20.11", 22, 60_000), sshd);
+      await laptop.down();
+    } finally {
+      laptop.stop();
+    }
+    await deleteAll(freestyle);
+  }));

@@ -2,11 +2,13 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
+import { run as program } from "../support/process.mjs";
 import { Shown } from "../support/pty.mjs";
 import { API_URL, client, DATA_DIR, failsWith, fileAccount, session } from "../support/sdk.mjs";
 import { FREESTYLE, freestyle as run } from "../support/server.mjs";
@@ -360,9 +362,62 @@ test("accounts and keys are managed beside the running server", async () => {
   );
 });
 
+test("VPCs are made, listed and deleted, and sessions into them made and closed", async () => {
+  const vpc = (await succeeds("vpc", "create", "--cidr", "10.213.76.0/24", "-n", "net")).trim();
+  assert.match(vpc, /^vpc-[a-z0-9]{20}$/);
+  const { vpcs } = await json("vpc", "list");
+  assert.deepEqual(
+    vpcs.map(({ createdAt, ...listed }) => listed),
+    [{ vpcId: vpc, name: "net", cidr: "10.213.76.0/24", vms: [] }],
+  );
+  const vm = (await succeeds("vm", "create", "--vpc", vpc, "--ip", "10.213.76.9")).trim();
+  const member = new RegExp(`^${vpc}  net +10.213.76.0/24 +${vm} +10.213.76.9$`, "m");
+  assert.match(await succeeds("vpc", "list"), member);
+  assert.match(await succeeds("vm", "exec", vm, "hostname -I"), /(^| )10\.213\.76\.9 /);
+  assert.match(await fails(["vm", "create", "--vpc", vpc, "--ip", "10.213.76.9"]), /10\.213\.76\.9/);
+  assert.match(await fails(["vpc", "delete", vpc]), /^error: .*in use by 1 of your VMs/);
+  await succeeds("vm", "delete", vm);
+
+  const config = await succeeds("vpn", "config", vpc);
+  assert.match(config, /^\[Interface\]\nAddress = 100\.96\.\d+\.\d+\/32\nPrivateKey = \S{44}\n/);
+  const { sessionId } = await json("vpn", "config", vpc);
+  assert.equal(await succeeds("vpn", "close", vpc, sessionId), `closed ${sessionId}\n`);
+
+  assert.match(await fails(["vpc", "create", "--cidr", "8.8.8.0/24"]), /^error: .*8\.8\.8\.0\/24/);
+  assert.equal(await succeeds("vpc", "delete", vpc), `deleted ${vpc}\n`);
+  assert.match(await fails(["vpn", "config", vpc]), /^error: .*there is no VPC/);
+});
+
+test("this computer is in a VPC until Ctrl-C", async () => {
+  const vpc = (await succeeds("vpc", "create", "--cidr", "10.213.77.0/24")).trim();
+  const route = async () => (await program("ip", ["route", "get", "10.213.77.5"])).stdout;
+  const vpn = spawn(FREESTYLE, ["vpn", "connect", vpc, "--json"], {
+    cwd: dir,
+    env: { ...process.env, ...CREDENTIALS },
+    stdio: ["ignore", "pipe", "inherit"],
+    detached: true,
+  });
+  const exited = once(vpn, "exit");
+  let printed = "";
+  for await (const chunk of vpn.stdout) {
+    printed += chunk;
+    if (printed.endsWith("}\n")) break;
+  }
+  const told = JSON.parse(printed);
+  assert.match(told.interface, /^fs-[a-z0-9]{10}$/);
+  assert.match(await route(), new RegExp(`dev ${told.interface} src ${told.clientTunnelIp}`));
+
+  // As a terminal does it: to every process of the group.
+  process.kill(-vpn.pid, "SIGINT");
+  assert.deepEqual(await exited, [0, null]);
+  assert.doesNotMatch(await route(), /dev fs-/);
+  await succeeds("vpc", "delete", vpc);
+});
+
 test("help names every command", async () => {
   const help = await succeeds("--help");
-  for (const command of ["serve", "vm", "domains", "identity", "whoami", "ca", "doctor", "image", "admin"]) {
+  const commands = "serve vm git domains vpc vpn identity whoami ca doctor image admin";
+  for (const command of commands.split(" ")) {
     assert.match(help, new RegExp(`^  ${command} +\\S`, "m"));
   }
   assert.match(await succeeds("--version"), /^freestyle \d+\.\d+\.\d+\n$/);

@@ -58,7 +58,6 @@ test("what this server cannot do is named, not left out", async () => {
   const cases = {
     "spec.baseImage": { spec: new VmSpec().baseImage({ dockerfileContent: "FROM debian" }) },
     domains: { domains: [{ domain: "app.example.com" }] },
-    nics: { nics: [{ vpc: "v", mode: "routed", ipv4: true }] },
   };
   for (const [field, options] of Object.entries(cases)) {
     await assert.rejects(

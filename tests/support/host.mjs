@@ -35,6 +35,11 @@ export function networks(dataDir) {
   });
 }
 
+/** Names of the VPCs that the server of this data directory has on the host. */
+export function vpcs(dataDir) {
+  return list(join(REGISTRY, `${blockOf(dataDir)}`, "vpcs"));
+}
+
 function namespaces() {
   return list("/run/netns")
     .filter((name) => name.startsWith("fs-"))
@@ -171,6 +176,10 @@ export function destroy(dataDir) {
       attempt(() => command("ip", "link", "delete", link));
       attempt(() => command("ip", "netns", "delete", `fs-${instance}`));
       rmSync(join(REGISTRY, block, "vms", `${slot}-${instance}`), { force: true });
+    }
+    for (const vpc of vpcs(dataDir)) {
+      attempt(() => command("ip", "netns", "delete", `fs-${vpc}`));
+      rmSync(join(REGISTRY, block, "vpcs", vpc), { force: true });
     }
     attempt(() => command("nft", "delete", "table", "ip", `freestyle_${block}`));
   }

@@ -64,13 +64,13 @@ export class Server {
   }
 
   /** Starts the process and waits for nothing. */
-  spawn({ poolSize = 2, listen = "127.0.0.1:0", env } = {}) {
+  spawn({ poolSize = 2, listen = "127.0.0.1:0", wireguard = "0.0.0.0:0", env } = {}) {
     rmSync(this.readyFile, { force: true });
     const log = openSync(this.log, "a");
     const args = ["serve", "--data-dir", this.dataDir, "--ready-file", this.readyFile];
     args.push("--api-listen", listen, "--git-listen", "127.0.0.1:0", "--ssh-listen", "127.0.0.1:0");
     args.push("--edge-http-listen", "127.0.0.1:0", "--edge-https-listen", "127.0.0.1:0");
-    args.push("--pool-size", `${poolSize}`);
+    args.push("--wireguard-listen", wireguard, "--pool-size", `${poolSize}`);
     // Away from a `.env` or `freestyle.toml` of the developer's.
     this.process = spawn(FREESTYLE, args, {
       cwd: this.dir,

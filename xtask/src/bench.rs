@@ -33,8 +33,18 @@ pub(crate) fn pty() -> Result<(), String> {
 /// Requests through the edge: against nginx as the proxy of the same server in the same run.
 pub(crate) fn net() -> Result<(), String> {
     packages::install_net_peers()?;
-    let edge = build::edge_example()?;
+    let edge = build::example("freestyle-edge", "proxy")?;
     run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))
+}
+
+/// VPCs and their VPN: against a bridge and wireguard-go in the same run.
+pub(crate) fn net_vpc() -> Result<(), String> {
+    packages::install_platform()?;
+    packages::install_clients()?;
+    packages::install_peers()?;
+    let example = build::example("freestyle-vpc", "vpc_without_guests")?;
+    let built = build::release()?;
+    run(clients(&built)?.arg("tests/bench/net-vpc.mjs").arg(example))
 }
 
 fn with_platform(script: &str) -> Result<(), String> {

@@ -23,12 +23,10 @@ pub(crate) fn release() -> Result<Built, String> {
     Ok(Built { freestyle: dir.join("freestyle"), agent: dir.join("freestyle-guest-agent") })
 }
 
-/// Builds the program that has nothing of the platform but the edge.
-pub(crate) fn edge_example() -> Result<PathBuf, String> {
-    run(cargo()
-        .args(["build", "--release", "--locked", "--package", "freestyle-edge"])
-        .args(["--example", "proxy"]))?;
-    Ok(target_dir().join("release/examples/proxy"))
+/// Builds a program that only a benchmark runs.
+pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf, String> {
+    run(cargo().args(["build", "--release", "--locked", "--package", package, "--example", name]))?;
+    Ok(target_dir().join("release/examples").join(name))
 }
 
 /// Where cargo puts what it builds.

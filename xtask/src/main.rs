@@ -23,6 +23,7 @@ cargo xtask bench git-transfers
                           measure clone, fetch and push against nginx and git's http-backend
 cargo xtask bench pty     measure terminal sessions
 cargo xtask bench net     measure requests through the edge against nginx
+cargo xtask bench net-vpc measure VPCs and their VPN against a bridge and wireguard-go
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         ["bench", "git-transfers"] => bench::git_transfers(),
         ["bench", "pty"] => bench::pty(),
         ["bench", "net"] => bench::net(),
+        ["bench", "net-vpc"] => bench::net_vpc(),
         _ => {
             println!("{HELP}");
             return ExitCode::from(if matches!(words.as_slice(), ["help" | "--help"]) {

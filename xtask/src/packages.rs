@@ -16,13 +16,16 @@ const PLATFORM: &[Needed] = &[
 ];
 
 /// What the tests run besides: the SDK is an npm package, and brings its own Node; the SSH gateway
-/// meets OpenSSH on both of its sides. (Debian starts the sshd it installs, which no test needs.)
+/// meets OpenSSH on both of its sides, and the VPN WireGuard's own tools. (Debian starts the sshd it
+/// installs, which no test needs.)
 const CLIENTS: &[Needed] = &[
     ("npm", "npm"),
     ("curl", "curl"),
     ("ssh", "openssh-client"),
     ("sshd", "openssh-server"),
     ("rsync", "rsync"),
+    ("wg-quick", "wireguard-tools"),
+    ("wireguard-go", "wireguard-go"),
 ];
 
 /// The servers that tests of the edge ask: a certificate authority and one for DNS.
@@ -32,8 +35,12 @@ const SERVERS: &[Needed] = &[("pebble", "pebble"), ("knotd", "knot"), ("openssl"
 const BROWSERS: &[Needed] = &[("chromium", "chromium")];
 
 /// What benchmarks compare it with.
-const PEERS: &[Needed] =
-    &[("qemu-img", "qemu-utils"), ("nginx", "nginx-light"), ("fcgiwrap", "fcgiwrap")];
+const PEERS: &[Needed] = &[
+    ("qemu-img", "qemu-utils"),
+    ("nginx", "nginx-light"),
+    ("fcgiwrap", "fcgiwrap"),
+    ("iperf3", "iperf3"),
+];
 
 /// What the edge is measured with, and against.
 const NET_PEERS: &[Needed] =

@@ -83,6 +83,7 @@ impl Test {
             idle_timeout_seconds: None,
             activity_threshold_bytes: None,
             recreate: false,
+            nic: None,
         };
         let scope = self.store.account_scope(&self.account);
         let (_, create) = scope.insert_vm(&vm, &settings, "create").await.unwrap();

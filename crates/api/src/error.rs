@@ -14,6 +14,7 @@ use freestyle_repos::{ArchiveError, ReposError};
 use freestyle_store::{StoreError, VmId};
 use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, MAX_SESSIONS, MAX_VIEWERS, PtyFailure, SessionId, VmError};
+use freestyle_vpc::VpcError;
 use serde_json::{Map, Value, json};
 
 macro_rules! codes {
@@ -106,6 +107,7 @@ codes! {
     SourceSnapshotCancelled     409 "SOURCE_SNAPSHOT_CANCELLED"
     SourceSnapshotLost          409 "SOURCE_SNAPSHOT_LOST"
     ForkVmNotFound              404 "FORK_VM_NOT_FOUND"
+    VpcForkUnsupported          400 "VPC_FORK_UNSUPPORTED"
     SuspendFailedVmResumed      500 "SUSPEND_FAILED_VM_RESUMED"
     ResizeVmEmptyRequest        400 "RESIZE_VM_EMPTY_REQUEST"
     ResizeVmVcpuNotPowerOfTwo   400 "RESIZE_VM_VCPU_NOT_POWER_OF_TWO"
@@ -301,6 +303,9 @@ impl ApiError {
             | VmError::UnknownUser { .. }
             | VmError::OutputTooLarge { .. }
             | VmError::File(_) => Self::new(bad_request, message),
+            VmError::ForkInVpc(vm) => {
+                Self::new(Code::VpcForkUnsupported, message).with("vmId", vm.as_str())
+            }
             VmError::ResizeEmpty => Self::new(Code::ResizeVmEmptyRequest, message),
             VmError::DiskShrink { current, requested } => {
                 let (got, min) = (requested.into(), current);
@@ -379,6 +384,21 @@ impl ApiError {
             Denied::NotForIdentities => Self::new(Code::Forbidden, message),
             Denied::NotInForce => Self::new(Code::Unauthorized, message),
             Denied::Store(cause) => Self::from_store(cause),
+        }
+    }
+
+    /// What the VPC service reports.
+    pub(crate) fn from_vpc(error: VpcError) -> Self {
+        let message = error.to_string();
+        match error {
+            VpcError::NotFound(_) => Self::new(Code::NotFound, message),
+            VpcError::Range(_)
+            | VpcError::BadRequest(_)
+            | VpcError::NoSuchMember { .. }
+            | VpcError::NoVpn => Self::new(Code::BadRequest, message),
+            VpcError::Store(cause) => Self::internal(Code::DatabaseError, &cause),
+            VpcError::Network(cause) => Self::internal(Code::InternalError, &cause),
+            VpcError::Endpoint(cause) => Self::internal(Code::InternalError, &cause),
         }
     }
 

@@ -6,7 +6,7 @@
 //! anything that is stored (`freestyle-store`), or the JSON shapes (`freestyle_client::wire`, one
 //! definition for both sides).
 //!
-//! One module per documented family: `auth`, `git`, `identities`, `vms`. Endpoints of the contract that this version does
+//! One module per documented family: `auth`, `git`, `identities`, `vms`, `vpcs`. Endpoints of the contract that this version does
 //! not have answer a typed error from one table, `not_available`.
 //!
 //! # Invariants
@@ -46,6 +46,7 @@ mod tests;
 mod timestamp;
 mod trace;
 mod vms;
+mod vpcs;
 
 use std::sync::Arc;
 
@@ -62,6 +63,7 @@ use freestyle_github::GitHub;
 use freestyle_repos::Repos;
 use freestyle_store::Store;
 use freestyle_vm::VmService;
+use freestyle_vpc::VpcService;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::background::Background;
@@ -84,6 +86,8 @@ pub struct ApiState {
     pub github: GitHub,
     /// Where clients reach the git host.
     pub git_url: String,
+    /// Makes VPCs and lets computers join them.
+    pub vpcs: VpcService,
     /// Knows builds and identities.
     pub store: Store,
     /// Knows who may do what.
@@ -103,6 +107,7 @@ struct App {
     repos: Repos,
     github: GitHub,
     git_url: GitUrl,
+    vpcs: VpcService,
     store: Store,
     access: Access,
     domains: Domains,
@@ -121,6 +126,12 @@ impl FromRef<App> for Store {
 impl FromRef<App> for Repos {
     fn from_ref(app: &App) -> Self {
         app.repos.clone()
+    }
+}
+
+impl FromRef<App> for VpcService {
+    fn from_ref(app: &App) -> Self {
+        app.vpcs.clone()
     }
 }
 
@@ -174,11 +185,13 @@ impl FromRef<App> for Background {
 
 /// The whole API as one service, the published document at `/openapi.json` included.
 pub fn router(state: ApiState) -> Router {
-    let ApiState { vms, repos, github, git_url, store, access, domains, certificates, ssh } = state;
+    let ApiState { vms, vpcs, repos, github, git_url, store, access, domains, certificates, ssh } =
+        state;
     let (git_url, ssh) = (GitUrl(git_url.into()), ssh::Gateway(ssh));
     let (bodies, background) = (Arc::new(Bodies::new()), Background::default());
     let app = App {
         vms,
+        vpcs,
         repos,
         github,
         git_url,
@@ -213,6 +226,7 @@ fn documented_routes() -> OpenApiRouter<App> {
         .merge(identities::routes())
         .merge(vms::routes())
         .merge(git::routes())
+        .merge(vpcs::routes())
 }
 
 /// What every request meets, whatever the routes.

@@ -20,6 +20,7 @@ use crate::documented_routes;
         (name = "git", description = "Repositories and what is in them"),
         (name = "domains", description = "Domains and the VMs that they lead to"),
         (name = "identity", description = "End users of an account, their tokens and what they may use"),
+        (name = "vpcs", description = "Private networks of virtual machines, and joining them over WireGuard"),
         (name = "vms", description = "Creating virtual machines and working in them"),
     ),
 )]

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use freestyle_git::RepositoryId;
-use freestyle_store::{DeliveryId, IdentityId, ParseIdError, SnapshotId, TokenId, TriggerId, VmId};
+use freestyle_store::{
+    DeliveryId, IdentityId, ParseIdError, SnapshotId, TokenId, TriggerId, VmId, VpcId,
+};
 use freestyle_vm::{InvalidSessionId, SessionId};
 use percent_encoding::percent_decode_str;
 
@@ -28,6 +30,21 @@ impl<S: Sync> FromRequestParts<S> for VmPath {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let segment = parts.uri.path().split('/').nth(3).unwrap_or_default();
         parse_vm_id(segment).map(Self)
+    }
+}
+
+/// `{vpc_id}` of `/v1/vpcs/{vpc_id}/...`. What is not the id of a VPC is unknown.
+#[derive(Debug)]
+pub(crate) struct VpcPath(pub(crate) VpcId);
+
+impl<S: Sync> FromRequestParts<S> for VpcPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let segment = parts.uri.path().split('/').nth(3).unwrap_or_default();
+        segment.parse().map(Self).map_err(|_| {
+            ApiError::new(Code::NotFound, format!("there is no VPC {}", excerpt(segment)))
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Request fields of the contract that this version refuses unless they are empty.
-const NOT_SUPPORTED: &[&str] = &["baseImage", "dockerCredentials", "nics", "udpHolePunchPorts"];
+const NOT_SUPPORTED: &[&str] = &["baseImage", "dockerCredentials", "udpHolePunchPorts"];
 /// Optional response fields that nothing in this version could fill.
 const NOT_SENT: &[&str] = &[
     "buildId",
@@ -27,10 +27,12 @@ const ADDED: &[&str] =
 /// Operations that the SDK does not know.
 const OURS_ALONE: &[&str] = &[
     "deleteGithubApp",
+    "deleteVpc",
     "getGitHost",
     "getGithubApp",
     "githubWebhook",
     "listDeliveries",
+    "listVpcs",
     "redeliver",
     "setGithubApp",
 ];

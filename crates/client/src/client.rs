@@ -10,14 +10,16 @@ use crate::http::{Http, json};
 use crate::pty::Pty;
 use crate::wire::{
     AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CompleteVerificationRequest,
-    CreateTokenResponse, CreateVmRequest, CreateVmResponse, DeleteSnapshotResponse,
-    DeleteVmResponse, DomainMapping, DomainResponse, DomainVerification, Empty, ExecRequest,
-    ExecResponse, ForkVmRequest, ForkVmResponse, GetVmResponse, GitPermission,
-    GitPermissionRequest, Identity, KillVmResponse, LINUX_USER_HEADER, ListDomainsQuery,
-    ListGitPermissionsResponse, ListIdentitiesQuery, ListIdentitiesResponse, ListMappingsQuery,
-    ListPermissionsQuery, ListPtySessionsResponse, ListSnapshotsQuery, ListSnapshotsResponse,
-    ListTokensResponse, ListVmPermissionsResponse, ListVmsQuery, ListVmsResponse, MapDomainRequest,
-    OpenPtyQuery, OptimizeVmResponse, OwnedDomain, PendingVerification, ReadFileOrDirResponse,
+    CreateTokenResponse, CreateVmRequest, CreateVmResponse, CreateVpcRequest, CreateVpcResponse,
+    CreateWireguardEphemeralRequest, CreateWireguardEphemeralResponse, DeleteSnapshotResponse,
+    DeleteVmResponse, DeleteVpcResponse, DeleteWireguardEphemeralRequest, DomainMapping,
+    DomainResponse, DomainVerification, Empty, ExecRequest, ExecResponse, ForkVmRequest,
+    ForkVmResponse, GetVmResponse, GitPermission, GitPermissionRequest, Identity, KillVmResponse,
+    LINUX_USER_HEADER, ListDomainsQuery, ListGitPermissionsResponse, ListIdentitiesQuery,
+    ListIdentitiesResponse, ListMappingsQuery, ListPermissionsQuery, ListPtySessionsResponse,
+    ListSnapshotsQuery, ListSnapshotsResponse, ListTokensResponse, ListVmPermissionsResponse,
+    ListVmsQuery, ListVmsResponse, ListVpcsResponse, MapDomainRequest, OpenPtyQuery,
+    OptimizeVmResponse, OwnedDomain, PendingVerification, ReadFileOrDirResponse,
     RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest, SnapshotRecord,
     SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest, StartVmResponse,
     StopVmResponse, SuspendVmResponse, VerifyDomainRequest, VmPermission, VmPermissionRequest,
@@ -478,6 +480,45 @@ impl Client {
         self.http.call(Method::DELETE, &path, user_header(user)?, None).await
     }
 
+    /// Makes a VPC.
+    pub async fn create_vpc(
+        &self,
+        request: &CreateVpcRequest,
+    ) -> Result<CreateVpcResponse, ClientError> {
+        self.http.call(Method::POST, "/v1/vpcs", None, Some(json(request))).await
+    }
+
+    /// Lists the account's VPCs, oldest first, and the VMs in them.
+    pub async fn list_vpcs(&self) -> Result<ListVpcsResponse, ClientError> {
+        self.http.call(Method::GET, "/v1/vpcs", None, None).await
+    }
+
+    /// Deletes a VPC that no VM has a NIC in.
+    pub async fn delete_vpc(&self, vpc: &str) -> Result<DeleteVpcResponse, ClientError> {
+        self.http.call(Method::DELETE, &vpc_path(vpc, ""), None, None).await
+    }
+
+    /// Begins an ephemeral WireGuard session in a VPC.
+    pub async fn create_wireguard_ephemeral(
+        &self,
+        vpc: &str,
+    ) -> Result<CreateWireguardEphemeralResponse, ClientError> {
+        let body = Some(json(&CreateWireguardEphemeralRequest {}));
+        self.http.call(Method::POST, &vpc_path(vpc, "/wireguard/ephemeral"), None, body).await
+    }
+
+    /// Closes an ephemeral WireGuard session, at once.
+    pub async fn delete_wireguard_ephemeral(
+        &self,
+        vpc: &str,
+        session: &str,
+    ) -> Result<(), ClientError> {
+        let request = DeleteWireguardEphemeralRequest { session_id: session.to_owned() };
+        let path = vpc_path(vpc, "/wireguard/ephemeral");
+        let Empty {} = self.http.call(Method::DELETE, &path, None, Some(json(&request))).await?;
+        Ok(())
+    }
+
     async fn post<T: serde::de::DeserializeOwned>(
         &self,
         vm: &str,
@@ -502,6 +543,10 @@ fn file_path(vm: &str, path: &str) -> String {
 
 fn pty_path(vm: &str, session: &str) -> String {
     format!("/v1/vms/{}/pty/sessions/{}", encode(vm), encode(session))
+}
+
+fn vpc_path(vpc: &str, action: &str) -> String {
+    format!("/v1/vpcs/{}{action}", encode(vpc))
 }
 
 fn snapshot_path(snapshot: &str) -> String {

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{admin, ca, doctor, domains, git, identity, image, serve, vm, whoami};
+use crate::commands::{
+    admin, ca, doctor, domains, git, identity, image, serve, vm, vpc, vpn, whoami,
+};
 
 const AFTER_HELP: &str = "\
 Environment (also read from .env in the working directory; what is set already wins):
@@ -44,6 +46,12 @@ pub(crate) enum Command {
     /// Let end users use some of your VMs and repositories, with tokens of their own
     #[command(subcommand)]
     Identity(identity::Command),
+    /// Create private networks of VMs
+    #[command(subcommand)]
+    Vpc(vpc::Command),
+    /// Let this computer into a VPC
+    #[command(subcommand)]
+    Vpn(vpn::Command),
     /// Show whose API key is in use
     Whoami(whoami::Args),
     /// Check what this host has and lacks for `freestyle serve`

@@ -12,6 +12,7 @@ use freestyle_domains::{DomainError, DomainName};
 use freestyle_image::ImageSpec;
 use freestyle_outbound::{IpNet, WebUrl};
 use freestyle_qemu::AcceleratorChoice;
+use freestyle_vpc::VpnHost;
 use serde::{Deserialize, Deserializer};
 
 use crate::byte_size::ByteSize;
@@ -83,6 +84,14 @@ pub(crate) struct Options {
     /// [default: an authority of the server's own]
     #[arg(long, value_name = "URL")]
     acme_directory: Option<String>,
+    /// UDP address of the VPN into VPCs; port 0 is any free port, and off is none [default:
+    /// 127.0.0.1:51820, or a free port if that one is taken]
+    #[arg(long, value_name = "ADDR:PORT")]
+    wireguard_listen: Option<Listen>,
+    /// Host name or address by which VPN clients reach it [default: the address it listens on, or
+    /// the host that the API was called by]
+    #[arg(long, value_name = "HOST")]
+    wireguard_host: Option<String>,
     /// Write a JSON object with addresses and the API key here once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -238,6 +247,9 @@ pub(crate) struct Config {
     pub(crate) preview_domains: Vec<DomainName>,
     pub(crate) platform_domain: Option<DomainName>,
     pub(crate) acme_directory: Option<String>,
+    /// `None` where nothing is said.
+    pub(crate) wireguard_listen: Option<Listen>,
+    pub(crate) wireguard_host: Option<VpnHost>,
     pub(crate) ready_file: Option<PathBuf>,
     pub(crate) dns_resolvers: Vec<SocketAddr>,
     pub(crate) pool_size: usize,
@@ -263,6 +275,10 @@ impl Config {
             None => environment.get("FREESTYLE_CONFIG")?.map(PathBuf::from),
         };
         let options = flags.or(from_environment(environment)?).or(from_file(file.as_deref())?);
+        let wireguard_host = options.wireguard_host.map(|host| host.parse::<VpnHost>());
+        let wireguard_host = wireguard_host
+            .transpose()
+            .map_err(|error| CliError::new(format!("wireguard-host: {error}")))?;
         Ok(Self {
             data_dir: options.data_dir.unwrap_or_else(|| "/var/lib/freestyle".into()),
             cache_dir: options.cache_dir.unwrap_or_else(|| "/var/cache/freestyle".into()),
@@ -279,6 +295,8 @@ impl Config {
             preview_domains: preview_domains(options.preview_domain)?,
             platform_domain: options.platform_domain.map(|HostDomain(domain)| domain),
             acme_directory: options.acme_directory.map(acme_directory).transpose()?,
+            wireguard_listen: options.wireguard_listen,
+            wireguard_host,
             ready_file: options.ready_file,
             dns_resolvers: options.dns_resolver.into_iter().map(|DnsServer(it)| it).collect(),
             pool_size: options.pool_size.unwrap_or(DEFAULT_POOL_SIZE),
@@ -332,6 +350,8 @@ impl Options {
             preview_domain: or(self.preview_domain, below.preview_domain),
             platform_domain: self.platform_domain.or(below.platform_domain),
             acme_directory: self.acme_directory.or(below.acme_directory),
+            wireguard_listen: self.wireguard_listen.or(below.wireguard_listen),
+            wireguard_host: self.wireguard_host.or(below.wireguard_host),
             ready_file: self.ready_file.or(below.ready_file),
             dns_resolver: or(self.dns_resolver, below.dns_resolver),
             pool_size: self.pool_size.or(below.pool_size),
@@ -374,6 +394,8 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         preview_domain: environment.parse_list("FREESTYLE_PREVIEW_DOMAIN", ',')?,
         platform_domain: environment.parse("FREESTYLE_PLATFORM_DOMAIN")?,
         acme_directory: environment.get("FREESTYLE_ACME_DIRECTORY")?,
+        wireguard_listen: environment.parse("FREESTYLE_WIREGUARD_LISTEN")?,
+        wireguard_host: environment.get("FREESTYLE_WIREGUARD_HOST")?,
         ready_file: path("FREESTYLE_READY_FILE")?,
         dns_resolver: environment.parse_list("FREESTYLE_DNS_RESOLVER", ',')?,
         pool_size: environment.parse("FREESTYLE_POOL_SIZE")?,
@@ -520,6 +542,8 @@ mod tests {
             ("pool_size = 1", "pool_size"),
             ("api-listen = \"8080\"", "api-listen"),
             ("ssh-listen = \"on\"", "ssh-listen"),
+            ("wireguard-listen = \"on\"", "wireguard-listen"),
+            ("wireguard-host = \"a b\"", "wireguard-host"),
             ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
             ("edge-http-listen = \"80\"", "edge-http-listen"),
             ("preview-domain = [\"localhost\"]", "localhost"),

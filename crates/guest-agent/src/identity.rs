@@ -3,7 +3,7 @@
 
 use std::io;
 
-use freestyle_guest_protocol::message::{Entropy, Hello};
+use freestyle_guest_protocol::message::{Entropy, Hello, Nic};
 
 /// A boot or a restore.
 pub type Generation = [u8; 16];
@@ -30,6 +30,9 @@ pub trait Machine: Send + Sync + 'static {
     fn set_machine_id(&self, machine_id: &str) -> io::Result<()>;
     /// Makes this the only key, a line of `authorized_keys`, with which sshd lets the host in.
     fn set_login_key(&self, line: Option<&str>) -> io::Result<()>;
+    /// Gives the system its place in a VPC, in place of what it was given before. May take tens of
+    /// milliseconds where that is another.
+    fn set_nic(&self, nic: Option<&Nic>) -> io::Result<()>;
     /// Makes the generation known to programs.
     fn publish_generation(&self, generation: &Generation) -> io::Result<()>;
     /// Grows the root filesystem to its device. May take seconds.
@@ -66,6 +69,7 @@ pub(crate) fn assume(
         attempt("set the hostname", machine.set_hostname(&identity.hostname));
         let machine_id = machine_id(&identity.generation);
         attempt("set the machine id", machine.set_machine_id(&machine_id));
+        attempt("join the VPC", machine.set_nic(identity.nic.as_ref()));
         if identity.grow_root {
             attempt("grow the root filesystem", machine.grow_root());
         }

@@ -1,11 +1,11 @@
 //! The agent that runs inside every VM and does there what the host asks for.
 //!
 //! Owns: running commands, terminal sessions and their screens, reading and writing files, Linux
-//! users, the guest's clock, randomness and names, and its end. Does not own: how any of it is asked for on the wire
+//! users, the guest's clock, randomness, names and place in a VPC, and its end. Does not own: how any of it is asked for on the wire
 //! (`guest-protocol`), nor any policy: the host is trusted, and whoever has reached it has already
 //! been authorised.
 //!
-//! The agent never uses the network, so a guest that breaks its own can still be operated. It
+//! The agent configures the network and never uses it, so a guest that breaks its own can still be operated. It
 //! serves one connection at a time; a new one voids the one before (its requests, not the commands
 //! and sessions they started: a server may be restarted without its users' commands noticing).
 //!
@@ -18,6 +18,7 @@ mod exec;
 mod files;
 mod identity;
 mod linux;
+mod nic;
 mod port;
 mod pty;
 mod stream;

@@ -2,23 +2,29 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use freestyle_guest_protocol::message::Entropy;
+use freestyle_guest_protocol::message::{Entropy, Nic};
 use rustix::fs::{major, minor};
 use rustix::system::RebootCommand;
 use rustix::time::{ClockId, Timespec};
 
 use crate::identity::{Generation, Machine, hex};
-use crate::{exec, sys};
+use crate::{exec, nic, sys};
 
 /// What programs of the guest may read of the agent.
 const PUBLISHED: &str = "/run/freestyle";
 const GENERATION: &str = "generation";
 /// What `/usr/local/bin/fetch-ssh-keys` gives sshd to read.
 const LOGIN_KEY: &str = "authorized_keys";
+/// The address in a VPC that the system was given last. It is in memory, as the address itself is:
+/// neither is there after a boot, both are in a clone.
+const VPC_ADDRESS: &str = "vpc-address";
+/// What the image does for its network when it boots, for a system that has not come so far.
+const BASE_NETWORK: &str = "/etc/freestyle/network";
 const SECTOR: u64 = 512;
 const NANOS: u64 = 1_000_000_000;
 
@@ -74,10 +80,22 @@ impl Machine for LinuxMachine {
         if let Some(line) = line {
             return publish(LOGIN_KEY, line);
         }
-        match fs::remove_file(Path::new(PUBLISHED).join(LOGIN_KEY)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        withdraw(LOGIN_KEY)
+    }
+
+    fn set_nic(&self, nic: Option<&Nic>) -> io::Result<()> {
+        let had = fs::read_to_string(Path::new(PUBLISHED).join(VPC_ADDRESS)).unwrap_or_default();
+        let had: Option<Ipv4Addr> = had.trim_end().parse().ok();
+        if let Some(address) = had.filter(|address| nic.is_none_or(|nic| nic.address != *address)) {
+            // The owner may have removed it.
+            let _ = ip(&nic::commands_to_leave(address));
+            withdraw(VPC_ADDRESS)?;
         }
+        let Some(nic) = nic else { return Ok(()) };
+        // A guest that boots may be as far or not: both do what is not done yet.
+        ip(&fs::read_to_string(BASE_NETWORK)?)?;
+        ip(&nic::commands_to_join(nic))?;
+        publish(VPC_ADDRESS, &nic.address.to_string())
     }
 
     fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
@@ -120,6 +138,30 @@ fn publish(name: &str, line: &str) -> io::Result<()> {
     fs::create_dir_all(PUBLISHED)?;
     fs::write(&next, format!("{line}\n"))?;
     fs::rename(next, file)
+}
+
+/// Undoes that, also where it was not done.
+fn withdraw(name: &str) -> io::Result<()> {
+    match fs::remove_file(Path::new(PUBLISHED).join(name)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Runs commands of `ip`.
+fn ip(commands: &str) -> io::Result<()> {
+    let mut ip = Command::new("ip");
+    ip.args(["-batch", "-"]).env("PATH", exec::PATH);
+    let mut child =
+        ip.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    // It reads all before it ends, or ends early and says why; dropping the pipe ends its input.
+    let written = child.stdin.take().map(|mut stdin| stdin.write_all(commands.as_bytes()));
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(io::Error::other(format!("ip: {reason}")));
+    }
+    written.unwrap_or(Ok(()))
 }
 
 /// Replaces a small file's content where it is: truncating it first would make the filesystem write

@@ -5,6 +5,7 @@
 //! number and nothing of it is interpreted. Any change to a type here changes the version.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::pty::{PtyFailure, PtySize, SessionId};
 
 /// Version of everything in this crate that both sides must agree on.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// Most entries in a listing of a directory.
 pub const MAX_DIR_ENTRIES: usize = 65_536;
 /// Most encoded bytes in a listing of a directory.
@@ -58,6 +59,19 @@ pub struct Identity {
     /// The public key, as a line of `authorized_keys`, that logs in as any Linux user; where absent,
     /// no key does. The host's SSH gateway has the other half.
     pub login_key: Option<String>,
+    /// Its place in a VPC; what it had before is gone.
+    pub nic: Option<Nic>,
+}
+
+/// The place of a guest in a VPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// Of the VPC's range.
+    pub prefix_length: u8,
+    /// Whether the guest uses the address on its way to the internet as well.
+    pub is_default: bool,
 }
 
 /// 64 bytes of randomness that must not show up in a log.
@@ -300,6 +314,11 @@ mod tests {
                 hostname: "vm".to_owned(),
                 grow_root: true,
                 login_key: Some("ssh-ed25519 AAAA".to_owned()),
+                nic: Some(Nic {
+                    address: Ipv4Addr::new(192, 168, 10, 10),
+                    prefix_length: 24,
+                    is_default: true,
+                }),
             },
             unix_nanos: 1_800_000_000_000_000_000,
             entropy: Entropy::new([[3; 32], [4; 32]]),

@@ -199,8 +199,8 @@ async fn the_kernel_has_what_the_platform_and_containers_need() {
 async fn the_network_is_static() {
     let guest = fixture().await;
     let commands = guest.read("/etc/freestyle/network");
-    assert!(commands.contains("address add 10.0.0.2/30 dev eth0"), "{commands}");
-    assert!(commands.contains("route add default via 10.0.0.1"), "{commands}");
+    assert!(commands.contains("address replace 10.0.0.2/30 dev eth0"), "{commands}");
+    assert!(commands.contains("route replace default via 10.0.0.1 metric 100"), "{commands}");
     assert_eq!(guest.read("/etc/resolv.conf"), "nameserver 10.0.0.1\n");
     assert_eq!(guest.read("/etc/hostname"), "freestyle\n");
     let wants = "/etc/systemd/system/multi-user.target.wants";

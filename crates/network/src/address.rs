@@ -10,6 +10,13 @@ pub const GUEST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub const GATEWAY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Prefix length of the guest's subnet.
 pub const PREFIX_LENGTH: u8 = 30;
+/// The guest's subnet: the addresses of a VPC's range that none of its VMs can have.
+pub const GUEST_SUBNET: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), PREFIX_LENGTH);
+/// The addresses of computers that have joined a VPC over its tunnel: shared address space (RFC
+/// 6598), which is no VPC's.
+pub const TUNNEL_RANGE: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(100, 96, 0, 0), 16);
+/// The VPC's own end of every tunnel.
+pub const TUNNEL_ADDRESS: Ipv4Addr = Ipv4Addr::new(100, 96, 0, 1);
 /// The gateway's MAC address, the same for every VM so that clones need not learn it again.
 pub const GATEWAY_MAC: [u8; 6] = [0x06, 0x00, 10, 0, 0, 1];
 /// VMs per block; valid slots are `0..SLOTS`.
@@ -20,6 +27,8 @@ const BLOCKS: u8 = 32;
 /// Benchmark-testing range (RFC 2544): never routed, and rarely used by anyone's local network.
 pub(crate) const ALL_BLOCKS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15);
 const BLOCK_PREFIX_LENGTH: u8 = 20;
+/// The links between VMs and their VPCs: link-local, so that they are in nobody's way.
+const VPC_LINKS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 20);
 /// Above what distributions, containers and systemd's dynamic users hand out.
 const FIRST_UID: u32 = 900_000_000;
 
@@ -91,12 +100,27 @@ impl Slot {
 
     /// The veth's address in the root namespace.
     pub(crate) fn host_address(self) -> Ipv4Addr {
-        self.address(1)
+        self.address(self.block.subnet(), 1)
     }
 
     /// The veth's address in the VM's namespace.
     pub(crate) fn namespace_address(self) -> Ipv4Addr {
-        self.address(2)
+        self.address(self.block.subnet(), 2)
+    }
+
+    /// The end of the VM's link in its VPC's namespace.
+    pub(crate) fn vpc_link_name(self) -> String {
+        format!("v{}", self.index)
+    }
+
+    /// The VPC's address on the VM's link to it. Blocks share these: a VPC is in one block.
+    pub(crate) fn vpc_gateway(self) -> Ipv4Addr {
+        self.address(VPC_LINKS, 1)
+    }
+
+    /// The address of the VM's namespace on its link to the VPC.
+    pub(crate) fn vpc_address(self) -> Ipv4Addr {
+        self.address(VPC_LINKS, 2)
     }
 
     /// The unprivileged user that the VM's processes run as.
@@ -104,8 +128,8 @@ impl Slot {
         FIRST_UID + u32::from(self.block.0) * u32::from(SLOTS) + u32::from(self.index)
     }
 
-    fn address(self, offset: u32) -> Ipv4Addr {
-        let subnet = u32::from(self.block.subnet().network()) + 4 * u32::from(self.index);
+    fn address(self, range: Ipv4Net, offset: u32) -> Ipv4Addr {
+        let subnet = u32::from(range.network()) + 4 * u32::from(self.index);
         (subnet + offset).into()
     }
 }
@@ -136,6 +160,19 @@ mod tests {
             }
         }
         assert_eq!(uids.len(), 32 * 1024);
+    }
+
+    #[test]
+    fn links_to_vpcs_never_overlap() {
+        let block = Block::from_number(1).unwrap();
+        let mut addresses = HashSet::new();
+        for slot in (0..SLOTS).map(|index| block.slot(index).unwrap()) {
+            for address in [slot.vpc_gateway(), slot.vpc_address()] {
+                assert!(VPC_LINKS.contains(&address));
+                assert!(addresses.insert(address));
+            }
+            assert!(slot.vpc_link_name().len() <= 15, "IFNAMSIZ");
+        }
     }
 
     #[test]

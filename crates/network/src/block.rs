@@ -3,7 +3,8 @@
 //! ```text
 //! <run dir>/blocks/lock           held while choosing
 //! <run dir>/blocks/<n>/owner      locked for the owner's life: "<subnet> <state file>"
-//! <run dir>/blocks/<n>/vms/       the block's instance records
+//! <run dir>/blocks/<n>/vms/       the records of the block's instances
+//! <run dir>/blocks/<n>/vpcs/      and of its VPCs
 //! <state file>                    the block's number, in the server's data directory
 //! ```
 //!
@@ -121,9 +122,14 @@ impl Claim {
         self.taken_over
     }
 
-    /// Where the block's instance records are.
-    pub(crate) fn records_directory(&self) -> PathBuf {
+    /// Where the records of the block's instances are.
+    pub(crate) fn vm_records(&self) -> PathBuf {
         self.directory.join("vms")
+    }
+
+    /// Where the records of the block's VPCs are.
+    pub(crate) fn vpc_records(&self) -> PathBuf {
+        self.directory.join("vpcs")
     }
 
     /// Gives the block back to everyone. The state file keeps preferring it.

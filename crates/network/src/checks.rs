@@ -2,7 +2,13 @@
 
 use std::{fs, net::Ipv4Addr, path::Path};
 
-use crate::{namespace, resolver, rules::Policy};
+use crate::{
+    Nic, Vpc,
+    address::Block,
+    error::NetworkError,
+    namespace, resolver,
+    rules::{self, Policy},
+};
 
 /// One finding about the host.
 #[derive(Clone, Debug)]
@@ -41,10 +47,18 @@ fn namespaces() -> Check {
     check("network namespaces", namespace::in_throwaway(|| ()).map_err(advice))
 }
 
-/// Loads a VM's real rules in a namespace that is gone at once.
+/// Loads the real rules of a VM in a VPC, and of the VPC, in a namespace that is gone at once.
 fn nft() -> Check {
-    let policy = Policy::new(&[], &[], Some(Ipv4Addr::new(192, 0, 2, 53)));
-    let result = match namespace::in_throwaway(|| policy.load_for_vm()) {
+    let load = || -> Result<(), NetworkError> {
+        let vpc = Vpc::new("vpc-00000000000000000000", "10.0.0.0/16".parse()?)?;
+        let nic = Nic::new(vpc.clone(), Ipv4Addr::new(10, 0, 0, 4))?;
+        let slot = Block::all().find_map(|block| block.slot(0));
+        let slot = slot.ok_or(NetworkError::InvalidSlot(0))?;
+        let policy = Policy::new(&[], &[], Some(Ipv4Addr::new(192, 0, 2, 53)));
+        policy.load_for_vm(slot, Some(&nic))?;
+        rules::load_for_vpc(vpc.range)
+    };
+    let result = match namespace::in_throwaway(load) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };

@@ -1,6 +1,10 @@
 //! The one error type of the crate.
 
-use std::io;
+use std::{io, net::Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use crate::range::RangeError;
 
 /// Why a network operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +54,22 @@ pub enum NetworkError {
     },
     /// The namespace exists and is not this server's: the name is not unique, as with a copy of
     /// another server's data.
-    #[error("namespace fs-{0} exists but belongs to no instance of this server")]
+    #[error("namespace fs-{0} exists but belongs to no instance or VPC of this server")]
     ForeignNamespace(String),
+    /// VPC names are `vpc-` and 20 characters of `[a-z0-9]`, because they become file names.
+    #[error("{0:?} is not the name of a VPC (vpc- and 20 characters a-z, 0-9)")]
+    InvalidVpc(String),
+    /// Not a range that a VPC can have.
+    #[error(transparent)]
+    InvalidRange(#[from] RangeError),
+    /// Not an address that a VM of the VPC can have.
+    #[error("no VM can have the address {address} in a VPC of the range {range}")]
+    NotOfVpc {
+        /// The address asked for.
+        address: Ipv4Addr,
+        /// The VPC's range.
+        range: Ipv4Net,
+    },
     /// This server has no such instance.
     #[error("no network for instance {0}")]
     UnknownInstance(String),

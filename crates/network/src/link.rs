@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader,
     NetlinkMessage, NetlinkPayload,
@@ -89,6 +89,15 @@ impl Netlink {
         Ok(())
     }
 
+    /// Sets how many bytes a packet over the link may have.
+    pub(crate) fn set_mtu(&self, name: &str, mtu: u32) -> Result<(), NetworkError> {
+        let mut message = named(name);
+        message.attributes.push(LinkAttribute::Mtu(mtu));
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
+            .because(|| format!("set the MTU of link {name}"))?;
+        Ok(())
+    }
+
     /// Deletes a link, and its peer; content if there is none.
     pub(crate) fn delete(&self, name: &str) -> Result<(), NetworkError> {
         match self.request(RouteNetlinkMessage::DelLink(named(name)), 0) {
@@ -117,19 +126,25 @@ impl Netlink {
         }
     }
 
-    /// Sets the default route.
-    pub(crate) fn set_default_route(
+    /// Sets the route to a destination, in place of an earlier one.
+    pub(crate) fn set_route(
         &self,
+        destination: Ipv4Net,
         link: &str,
         gateway: Ipv4Addr,
     ) -> Result<(), NetworkError> {
-        let action = || format!("route through {gateway} on link {link}");
+        let action = || format!("route {destination} through {gateway} on link {link}");
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.table = RouteHeader::RT_TABLE_MAIN;
         message.header.protocol = RouteProtocol::Static;
         message.header.scope = RouteScope::Universe;
         message.header.kind = RouteType::Unicast;
+        message.header.destination_prefix_length = destination.prefix_len();
+        if destination.prefix_len() > 0 {
+            let network = RouteAddress::Inet(destination.network());
+            message.attributes.push(RouteAttribute::Destination(network));
+        }
         message.attributes.push(RouteAttribute::Oif(self.existing(link).because(action)?));
         message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
         self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)

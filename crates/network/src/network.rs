@@ -1,9 +1,10 @@
-//! One server's networks: its claim on a block, the block's rules, and the VMs in it.
+//! One server's networks: its claim on a block, the block's rules, and the VMs and VPCs in it.
 
 use std::{
     collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,11 +16,14 @@ use crate::{
     address::{Block, GUEST_ADDRESS, Slot},
     block::{self, Claim, HostUse, Registry},
     error::{Because, NetworkError},
-    instance::{Instance, Records},
+    instance::Instance,
     link::host_subnets,
-    namespace, resolver,
+    namespace,
+    records::Records,
+    resolver,
     rules::{self, Policy},
     vm::{Site, Vm, VmNetwork},
+    vpc::{self, Nic, Vpc, VpcName},
 };
 
 /// Where the host's registry of blocks is by default. Servers that share a host must share it.
@@ -82,6 +86,8 @@ struct Inner {
     claim: Claim,
     site: Site,
     vms: Mutex<Vms>,
+    vpc_records: Records,
+    vpcs: Mutex<Vpcs>,
 }
 
 #[derive(Debug, Default)]
@@ -90,6 +96,10 @@ struct Vms {
     /// The block has been given back; nothing may be made in it any more.
     closed: bool,
 }
+
+/// The VPCs that have a record, and whether all of each was made by this server. `None` once the
+/// block has been given back.
+type Vpcs = Option<BTreeMap<VpcName, bool>>;
 
 /// An instance that may be worked on by one operation at a time.
 #[derive(Debug)]
@@ -123,17 +133,27 @@ impl Network {
         let claim = registry.claim(&config.state_file, &in_use)?;
         drop(registry);
         let block = claim.block();
-        let records = Records::open(claim.records_directory(), block)?;
+        let records = Records::open(claim.vm_records())?;
         let policy = Policy::new(&subnets, &config.extra_denied, resolver);
         let site = Site { records, policy };
 
         let mut vms = Vms::default();
-        for (instance, slot) in site.records.all()? {
+        for vm in site.records.all(|name| Vm::from_record(block, name))? {
             if claim.taken_over() {
-                tracing::info!(%block, %instance, "removing the network of a server that is gone");
-                Vm { instance, slot }.remove(&site)?;
+                tracing::info!(%block, instance = %vm.instance, "removing the network of a server that is gone");
+                vm.remove(&site)?;
             } else {
-                vms.entries.insert(instance, Arc::new(Entry { slot, alive: Mutex::new(true) }));
+                let entry = Entry { slot: vm.slot, alive: Mutex::new(true) };
+                vms.entries.insert(vm.instance, Arc::new(entry));
+            }
+        }
+        let vpc_records = Records::open(claim.vpc_records())?;
+        let mut vpcs = BTreeMap::new();
+        for name in vpc_records.all(|name| name.parse::<VpcName>().ok())? {
+            if claim.taken_over() {
+                vpc::remove(&vpc_records, &name)?;
+            } else {
+                vpcs.insert(name, false);
             }
         }
 
@@ -143,7 +163,8 @@ impl Network {
             tracing::warn!("no DNS server that guests could reach; they will have no DNS");
         }
         tracing::info!(%block, subnet = %block.subnet(), adopted = vms.entries.len(), "network ready");
-        Ok(Self(Arc::new(Inner { claim, site, vms: Mutex::new(vms) })))
+        let (vms, vpcs) = (Mutex::new(vms), Mutex::new(Some(vpcs)));
+        Ok(Self(Arc::new(Inner { claim, site, vms, vpc_records, vpcs })))
     }
 
     /// The number of the claimed block, below 32.
@@ -170,16 +191,26 @@ impl Network {
     /// is, save that its rules are brought up to date. A running VM is not disturbed.
     ///
     /// `instance` is 20 characters of `[a-z0-9]`, unique on the host; `slot` is below
-    /// [`SLOTS`](crate::SLOTS) and in use by no other instance. Takes about ten milliseconds. If the
-    /// future is dropped the work goes on. After an error parts may remain: call
-    /// [`Network::remove`], or this again.
+    /// [`SLOTS`](crate::SLOTS) and in use by no other instance. With a NIC the instance is plugged
+    /// into its VPC, which is made if it is not there; it stays plugged in as long as it exists.
+    /// Takes about ten milliseconds. If the future is dropped the work goes on. After an error parts
+    /// may remain: call [`Network::remove`], or this again.
     ///
     /// # Errors
     /// For arguments that clash with an existing instance, or if the kernel refuses a step.
-    pub async fn create(&self, instance: &str, slot: u16) -> Result<VmNetwork, NetworkError> {
+    pub async fn create(
+        &self,
+        instance: &str,
+        slot: u16,
+        nic: Option<Nic>,
+    ) -> Result<VmNetwork, NetworkError> {
         let vm = Vm { instance: instance.parse()?, slot: self.0.slot(slot)? };
         self.blocking(move |inner| {
-            inner.exclusively(&vm.instance, Some(vm.slot), |_| vm.ensure(&inner.site))?;
+            if let Some(nic) = &nic {
+                inner.ensure_vpc(&nic.vpc)?;
+            }
+            let ensure = |_| vm.ensure(&inner.site, nic.as_ref());
+            inner.exclusively(&vm.instance, Some(vm.slot), ensure)?;
             Ok(VmNetwork(vm))
         })
         .await
@@ -248,18 +279,59 @@ impl Network {
         socket.connect(SocketAddr::from((GUEST_ADDRESS, port))).await.because(action)
     }
 
-    /// For an orderly end of the server: if it has no VM left, removes the block's rules and gives
-    /// the block back. Otherwise changes nothing, as the VMs that run on need both. Other handles
-    /// may still be there; through them nothing is made any more.
+    /// Opens the tunnel of a VPC, which is made if it is not there. The descriptor is a TUN device
+    /// in the VPC's namespace, non-blocking: what is written to it, one IP packet at a time, comes
+    /// from [`TUNNEL_RANGE`](crate::TUNNEL_RANGE) and goes to VMs; what they answer is read from it.
+    /// Dropping it takes the device away.
     ///
     /// # Errors
-    /// If the rules cannot be removed.
+    /// If the tunnel is open already, or the kernel refuses.
+    pub async fn open_tunnel(&self, vpc: Vpc) -> Result<OwnedFd, NetworkError> {
+        self.blocking(move |inner| {
+            inner.ensure_vpc(&vpc)?;
+            vpc.open_tunnel()
+        })
+        .await
+    }
+
+    /// Removes all there is of a VPC; content if there is nothing. VMs in it are cut off, so it is
+    /// for the caller to see that there are none. If the future is dropped the work goes on.
+    ///
+    /// # Errors
+    /// If the kernel refuses; the VPC then stays in [`Network::vpcs`].
+    pub async fn remove_vpc(&self, name: &str) -> Result<(), NetworkError> {
+        let name: VpcName = name.parse()?;
+        self.blocking(move |inner| {
+            let mut vpcs = inner.vpcs();
+            let Some(vpcs) = vpcs.as_mut().filter(|vpcs| vpcs.contains_key(&name)) else {
+                return Ok(());
+            };
+            vpc::remove(&inner.vpc_records, &name)?;
+            vpcs.remove(&name);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The name of every VPC of this server with anything on the host.
+    pub fn vpcs(&self) -> Vec<String> {
+        self.0.vpcs().iter().flatten().map(|(name, _)| name.as_str().to_owned()).collect()
+    }
+
+    /// For an orderly end of the server: if it has no VM left, removes its VPCs and the block's
+    /// rules and gives the block back. Otherwise changes nothing, as the VMs that run on need them.
+    /// Other handles may still be there; through them nothing is made any more.
+    ///
+    /// # Errors
+    /// If something cannot be removed.
     pub fn close(self) -> Result<(), NetworkError> {
         let mut vms = self.0.vms();
         if vms.closed || !vms.entries.is_empty() {
             return Ok(());
         }
         vms.closed = true;
+        let vpcs = self.0.vpcs().take().unwrap_or_default();
+        vpcs.keys().try_for_each(|name| vpc::remove(&self.0.vpc_records, name))?;
         rules::unload_block(self.0.block())?;
         self.0.claim.release()
     }
@@ -293,6 +365,28 @@ impl Inner {
     fn vms(&self) -> MutexGuard<'_, Vms> {
         // No code that can panic runs while it is held.
         self.vms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vpcs(&self) -> MutexGuard<'_, Vpcs> {
+        // An entry is changed after what it says has been done.
+        self.vpcs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes whatever is missing of a VPC. One at a time: it takes some ten milliseconds, once.
+    fn ensure_vpc(&self, vpc: &Vpc) -> Result<(), NetworkError> {
+        let mut vpcs = self.vpcs();
+        let vpcs = vpcs.as_mut().ok_or(NetworkError::ShuttingDown)?;
+        let exists = namespace::exists(&vpc.name.namespace());
+        match vpcs.get(&vpc.name) {
+            Some(true) if exists => return Ok(()),
+            Some(_) => {}
+            // Adopting it would mean removing it later.
+            None if exists => return Err(NetworkError::ForeignNamespace(vpc.name.to_string())),
+            None => drop(vpcs.insert(vpc.name.clone(), false)),
+        }
+        vpc.ensure(&self.vpc_records)?;
+        vpcs.insert(vpc.name.clone(), true);
+        Ok(())
     }
 
     /// Runs `work` as the only operation on the instance. With a slot, the instance is entered into

@@ -13,15 +13,23 @@ use std::{
 use ipnet::Ipv4Net;
 
 use crate::{
-    address::{ALL_BLOCKS, Block, GATEWAY_ADDRESS, GUEST_ADDRESS},
+    address::{
+        ALL_BLOCKS, Block, GATEWAY_ADDRESS, GUEST_ADDRESS, GUEST_SUBNET, Slot, TUNNEL_RANGE,
+    },
     error::{Because, NetworkError},
+    range::VpcRange,
     tap,
+    vpc::{Nic, TUNNEL},
 };
 
 /// The veth's end in a VM's namespace.
 pub(crate) const UPLINK: &str = "uplink";
-/// The table in a VM's namespace.
-const VM_TABLE: &str = "freestyle";
+/// The end of the link to the VPC in a VM's namespace.
+pub(crate) const VPC_LINK: &str = "vpc";
+/// The table in a VM's or VPC's namespace.
+const TABLE: &str = "freestyle";
+/// What a router says about packets it could not deliver.
+const ICMP_ERRORS: &str = "{ destination-unreachable, time-exceeded, parameter-problem }";
 
 /// Destinations no guest may reach, whatever the host looks like.
 const DENIED: [Ipv4Net; 13] = [
@@ -99,8 +107,12 @@ impl Policy {
     }
 
     /// The rules of a VM's namespace.
-    fn vm_rules(&self) -> String {
+    fn vm_rules(&self, slot: Slot, nic: Option<&Nic>) -> String {
         let tap = tap::NAME;
+        let (admit_from_vpc, forward_in_vpc) = match nic {
+            Some(nic) => vpc_rules_of_vm(slot, nic),
+            None => Default::default(),
+        };
         let (redirect_dns, admit_dns) = match self.resolver {
             Some(resolver) => (
                 format!(
@@ -116,7 +128,7 @@ impl Policy {
         };
         let denied = self.denied_set();
         format!(
-            r#"table ip {VM_TABLE} {{
+            r#"table ip {TABLE} {{
 	{TIMEOUTS}
 
 	{denied}
@@ -126,6 +138,7 @@ impl Policy {
 		type filter hook prerouting priority raw; policy drop;
 		iifname "{tap}" ip saddr {GUEST_ADDRESS} accept
 		iifname "{UPLINK}" accept
+		{admit_from_vpc}
 	}}
 
 	chain dns {{
@@ -146,11 +159,12 @@ impl Policy {
 		type filter hook output priority filter; policy drop;
 		ct state established,related accept
 		oifname "{tap}" ip daddr {GUEST_ADDRESS} ct state new meta skuid 0 accept
-		icmp type {{ destination-unreachable, time-exceeded, parameter-problem }} accept
+		icmp type {ICMP_ERRORS} accept
 	}}
 
 	chain forward {{
 		type filter hook forward priority filter; policy drop;
+		{forward_in_vpc}
 		ct state established,related accept
 		iifname "{tap}" oifname "{UPLINK}" ct state new goto outbound
 	}}
@@ -253,11 +267,8 @@ impl Policy {
     }
 
     /// Installs or replaces the rules of the VM whose namespace the thread is in.
-    pub(crate) fn load_for_vm(&self) -> Result<(), NetworkError> {
-        let rules = self.vm_rules();
-        // Replacing costs three times as much as creating, even where there is nothing to replace.
-        nft(VM_TABLE, &format!("create table ip {VM_TABLE}\n{rules}"))
-            .or_else(|_| replace(VM_TABLE, &rules))
+    pub(crate) fn load_for_vm(&self, slot: Slot, nic: Option<&Nic>) -> Result<(), NetworkError> {
+        create_or_replace(&self.vm_rules(slot, nic))
     }
 
     /// Installs or replaces the rules of a block; the thread is in the root namespace.
@@ -266,10 +277,76 @@ impl Policy {
     }
 }
 
+/// What a NIC adds to the rules of its VM: who may send what at all, and what is forwarded then.
+/// Nothing of a VPC is tracked, so that its connections cost the host nothing, however many there
+/// are, and none is broken by a restart of anything.
+fn vpc_rules_of_vm(slot: Slot, nic: &Nic) -> (String, String) {
+    let (tap, address, gateway) = (tap::NAME, nic.address, slot.vpc_gateway());
+    let [range, tunnels] = nic.destinations();
+    // The range may contain the guest's own subnet, where its gateway and DNS server is.
+    let members = format!("{{ {range}, {tunnels} }}");
+    let admit = format!(
+        r#"iifname "{tap}" ip saddr {address} ip daddr {members} ip daddr != {GUEST_SUBNET} notrack accept
+		iifname "{tap}" ip saddr {address} accept
+		iifname "{VPC_LINK}" ip daddr {address} ip saddr {members} notrack accept
+		iifname "{VPC_LINK}" ip daddr {address} ip saddr {gateway} icmp type {ICMP_ERRORS} notrack accept"#
+    );
+    let forward = format!(
+        r#"iifname "{tap}" oifname "{VPC_LINK}" ct state untracked accept
+		iifname "{VPC_LINK}" oifname "{tap}" ct state untracked accept
+		iifname "{tap}" oifname "{VPC_LINK}" goto refuse"#
+    );
+    (admit, forward)
+}
+
+/// The rules of a VPC's namespace. Which VM sends from which address is told by the routes: the
+/// reverse path filter drops what came over another link.
+fn vpc_rules(range: VpcRange) -> String {
+    format!(
+        r#"table ip {TABLE} {{
+	chain members {{
+		type filter hook prerouting priority raw; policy drop;
+		iifname "v*" ip saddr {range} ip daddr {{ {range}, {TUNNEL_RANGE} }} notrack accept
+		iifname "{TUNNEL}" ip saddr {TUNNEL_RANGE} ip daddr {range} notrack accept
+	}}
+
+	# Nothing here is to be talked to.
+	chain input {{
+		type filter hook input priority filter; policy drop;
+	}}
+
+	chain output {{
+		type filter hook output priority filter; policy drop;
+		icmp type {ICMP_ERRORS} accept
+	}}
+
+	# The tunnel carries less than the links of VMs.
+	chain forward {{
+		type filter hook forward priority filter; policy drop;
+		oifname "{TUNNEL}" tcp flags syn tcp option maxseg size set rt mtu
+		iifname "v*" accept
+		iifname "{TUNNEL}" oifname "v*" accept
+	}}
+}}
+"#
+    )
+}
+
+/// Installs or replaces the rules of the VPC whose namespace the thread is in.
+pub(crate) fn load_for_vpc(range: VpcRange) -> Result<(), NetworkError> {
+    create_or_replace(&vpc_rules(range))
+}
+
 /// Removes the rules of a block; content if there are none.
 pub(crate) fn unload_block(block: Block) -> Result<(), NetworkError> {
     let table = block.table();
     nft(&table, &format!("add table ip {table}\ndelete table ip {table}\n"))
+}
+
+/// For a namespace's table, which is mostly not there yet: replacing costs three times as much as
+/// creating, even where there is nothing to replace.
+fn create_or_replace(rules: &str) -> Result<(), NetworkError> {
+    nft(TABLE, &format!("create table ip {TABLE}\n{rules}")).or_else(|_| replace(TABLE, rules))
 }
 
 /// In one transaction: no packet sees the old rules gone and the new ones not there.

@@ -1,4 +1,4 @@
-//! Tap devices: the only module with `unsafe`, for the ioctls of `/dev/net/tun`.
+//! Tap and TUN devices: the only module with `unsafe`, for the ioctls of `/dev/net/tun`.
 //!
 //! All functions act on the calling thread's network namespace.
 #![expect(unsafe_code, reason = "the ioctls of /dev/net/tun have no safe wrapper")]
@@ -10,7 +10,10 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use rustix::ioctl::{self, Ioctl, IoctlOutput, Opcode, opcode};
+use rustix::{
+    fs::OFlags,
+    ioctl::{self, Ioctl, IoctlOutput, Opcode, opcode},
+};
 
 /// The tap's name in every VM's namespace.
 pub(crate) const NAME: &str = "tap0";
@@ -19,6 +22,7 @@ const TUNSETIFF: Opcode = opcode::write::<i32>(b'T', 202);
 const TUNSETPERSIST: Opcode = opcode::write::<i32>(b'T', 203);
 const TUNSETOWNER: Opcode = opcode::write::<i32>(b'T', 204);
 
+const IFF_TUN: u16 = 0x0001;
 const IFF_TAP: u16 = 0x0002;
 const IFF_NO_PI: u16 = 0x1000;
 const IFF_VNET_HDR: u16 = 0x4000;
@@ -51,10 +55,22 @@ pub(crate) fn open() -> io::Result<OwnedFd> {
 }
 
 fn attach() -> io::Result<File> {
+    make(NAME, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR)
+}
+
+/// Makes a TUN device that is gone when it is closed: one read or write is one IP packet, and a
+/// read never waits. `ResourceBusy` while there is another of that name.
+pub(crate) fn open_tun(name: &str) -> io::Result<OwnedFd> {
+    let tun = make(name, IFF_TUN | IFF_NO_PI)?;
+    rustix::fs::fcntl_setfl(&tun, OFlags::NONBLOCK)?;
+    Ok(tun.into())
+}
+
+/// Opens a device, making it if needed.
+fn make(device: &str, flags: u16) -> io::Result<File> {
     let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
     let mut name = [0; 16];
-    name[..NAME.len()].copy_from_slice(NAME.as_bytes());
-    let flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    name[..device.len()].copy_from_slice(device.as_bytes());
     let request = SetInterface(InterfaceRequest { name, flags, padding: [0; 22] });
     // SAFETY: `SetInterface` describes TUNSETIFF as the kernel defines it, and `tun` is a tun file.
     unsafe { ioctl::ioctl(&tun, request) }?;
@@ -69,7 +85,7 @@ fn set_integer<const OPCODE: Opcode>(tun: &File, value: usize) -> io::Result<()>
     Ok(())
 }
 
-/// TUNSETIFF: attach the file to a tap, making it if needed.
+/// TUNSETIFF: attach the file to a device, making it if needed.
 struct SetInterface(InterfaceRequest);
 
 // SAFETY: TUNSETIFF reads a `struct ifreq` at the pointer and writes one of the same size back; its

@@ -6,3 +6,4 @@ mod isolation;
 mod lifecycle;
 mod reachability;
 mod support;
+mod vpcs;

@@ -1,37 +1,26 @@
 //! The network of one VM: made in steps that can each be repeated, removed from any of them.
 
 use std::{
-    fs, io,
+    io,
+    net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
+use ipnet::Ipv4Net;
+
 use crate::{
-    address::{GATEWAY_ADDRESS, GATEWAY_MAC, PREFIX_LENGTH, Slot},
+    address::{Block, GATEWAY_ADDRESS, GATEWAY_MAC, GUEST_ADDRESS, PREFIX_LENGTH, Slot},
     error::{Because, NetworkError},
-    instance::{Instance, Records},
+    instance::Instance,
     link::{Counters, Netlink},
     namespace,
-    rules::{Policy, UPLINK},
-    tap,
+    records::Records,
+    rules::{Policy, UPLINK, VPC_LINK},
+    settings, tap,
+    vpc::Nic,
 };
-
-/// Settings of a VM's namespace, made before it has any link.
-const NAMESPACE_SETTINGS: [(&str, &str); 9] = [
-    ("ipv6/conf/all/disable_ipv6", "1"),
-    ("ipv6/conf/default/disable_ipv6", "1"),
-    ("ipv4/conf/all/accept_redirects", "0"),
-    ("ipv4/conf/all/send_redirects", "0"),
-    ("ipv4/conf/default/send_redirects", "0"),
-    ("ipv4/conf/all/accept_source_route", "0"),
-    // ARP passes by the packet filter. Without these a guest could learn the namespace's other
-    // address, and fill the host's one neighbour table by asking on behalf of made-up senders.
-    ("ipv4/conf/all/arp_ignore", "1"),
-    ("ipv4/conf/all/rp_filter", "1"),
-    // Last, as a namespace that forwards should have all of the above.
-    ("ipv4/ip_forward", "1"),
-];
 
 /// The parts of the network that exist for one VM.
 #[derive(Clone, Debug)]
@@ -47,33 +36,55 @@ pub(crate) struct Site {
     pub(crate) policy: Policy,
 }
 
-type Step = fn(&Site, &Vm) -> Result<(), NetworkError>;
+type Step = fn(&Site, &Vm, Option<&Nic>) -> Result<(), NetworkError>;
 
 /// In order. Settings and rules come before any link: links inherit the settings when they are
-/// made, and no packet is ever forwarded unfiltered. The tap, which QEMU needs, comes last.
-pub(crate) const STEPS: [(&str, Step); 7] = [
-    ("record", |site, vm| site.records.add(&vm.instance, vm.slot)),
-    ("namespace", |_, vm| namespace::ensure(&vm.instance.namespace())),
-    ("settings", |_, vm| vm.inside(apply_settings)?),
-    ("rules", |site, vm| vm.inside(|| site.policy.load_for_vm())?),
-    ("veth", |_, vm| vm.ensure_veth()),
-    ("uplink", |_, vm| vm.inside(|| vm.configure_uplink())?),
-    ("tap", |_, vm| vm.inside(configure_tap)?),
+/// made, and no packet is ever forwarded unfiltered. The tap, which QEMU needs, comes last, but for
+/// the link to the VPC, whose routes lead over it.
+pub(crate) const STEPS: [(&str, Step); 9] = [
+    ("record", |site, vm, _| site.records.add(&vm.record())),
+    ("namespace", |_, vm, _| namespace::ensure(&vm.instance.namespace())),
+    ("settings", |_, vm, _| vm.inside(settings::apply)?),
+    ("rules", |site, vm, nic| vm.inside(|| site.policy.load_for_vm(vm.slot, nic))?),
+    ("veth", |_, vm, _| vm.ensure_veth()),
+    ("uplink", |_, vm, _| vm.inside(|| vm.configure_uplink())?),
+    ("tap", |_, vm, _| vm.inside(configure_tap)?),
+    ("link to the VPC", |_, vm, nic| nic.map_or(Ok(()), |nic| vm.ensure_vpc_link(nic))),
+    ("routes to the VPC", |site, vm, nic| match nic {
+        Some(nic) => vm.inside(|| vm.configure_vpc_link(nic, site.policy.resolver()))?,
+        None => Ok(()),
+    }),
 ];
 
 impl Vm {
-    /// Makes whatever is missing. After an error the rest stays for [`Vm::remove`].
-    pub(crate) fn ensure(&self, site: &Site) -> Result<(), NetworkError> {
-        STEPS.iter().try_for_each(|(_, step)| step(site, self))
+    /// The name of its record.
+    pub(crate) fn record(&self) -> String {
+        format!("{}-{}", self.slot.index(), self.instance)
+    }
+
+    /// The VM of a record in this block.
+    pub(crate) fn from_record(block: Block, name: &str) -> Option<Self> {
+        let (slot, instance) = name.split_once('-')?;
+        Some(Self { instance: instance.parse().ok()?, slot: block.slot(slot.parse().ok()?)? })
+    }
+
+    /// Makes whatever is missing; the namespace of the VPC must be there. After an error the rest
+    /// stays for [`Vm::remove`].
+    pub(crate) fn ensure(&self, site: &Site, nic: Option<&Nic>) -> Result<(), NetworkError> {
+        STEPS.iter().try_for_each(|(_, step)| step(site, self, nic))
     }
 
     /// Removes whatever is there, the record last.
     pub(crate) fn remove(&self, site: &Site) -> Result<(), NetworkError> {
-        // Freeing a namespace happens later and in the background; the link must not linger till
-        // then, as it would hold on to the slot's name and address.
+        // Freeing a namespace happens later and in the background; the links must not linger till
+        // then, as they would hold on to the slot's names and addresses.
+        let namespace = self.instance.namespace();
+        if namespace::exists(&namespace) {
+            self.inside(|| Netlink::open()?.delete(VPC_LINK))??;
+        }
         Netlink::open()?.delete(&self.slot.link_name())?;
-        namespace::remove(&self.instance.namespace())?;
-        site.records.remove(&self.instance, self.slot)
+        namespace::remove(&namespace)?;
+        site.records.remove(&self.record())
     }
 
     pub(crate) fn counters(&self) -> Result<Counters, NetworkError> {
@@ -97,8 +108,8 @@ impl Vm {
             netlink.delete(&name)?;
             netlink.create_veth(&name, UPLINK, namespace.as_fd(), self.instance.as_str())?;
         }
-        set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
-        set(&format!("ipv4/conf/{name}/rp_filter"), "1")?;
+        settings::set(&format!("ipv6/conf/{name}/disable_ipv6"), "1")?;
+        settings::set(&format!("ipv4/conf/{name}/rp_filter"), "1")?;
         netlink.add_address(&name, self.slot.host_address(), PREFIX_LENGTH)?;
         netlink.set_up(&name, None)
     }
@@ -107,12 +118,46 @@ impl Vm {
         let netlink = Netlink::open()?;
         netlink.add_address(UPLINK, self.slot.namespace_address(), PREFIX_LENGTH)?;
         netlink.set_up(UPLINK, None)?;
-        netlink.set_default_route(UPLINK, self.slot.host_address())
+        netlink.set_route(Ipv4Net::default(), UPLINK, self.slot.host_address())
     }
-}
 
-fn apply_settings() -> Result<(), NetworkError> {
-    NAMESPACE_SETTINGS.iter().try_for_each(|(key, value)| set(key, value))
+    /// The pair of links between the VM and its VPC, and the VPC's route to the VM.
+    fn ensure_vpc_link(&self, nic: &Nic) -> Result<(), NetworkError> {
+        let own = namespace::open(&self.instance.namespace())?;
+        let is_plugged = namespace::enter(&own, || Netlink::open()?.index(VPC_LINK))??.is_some();
+        nic.vpc.inside(|| {
+            let name = self.slot.vpc_link_name();
+            let netlink = Netlink::open()?;
+            if !is_plugged {
+                // Left over from a namespace that is gone.
+                netlink.delete(&name)?;
+                netlink.create_veth(&name, VPC_LINK, own.as_fd(), self.instance.as_str())?;
+            }
+            netlink.add_address(&name, self.slot.vpc_gateway(), PREFIX_LENGTH)?;
+            netlink.set_up(&name, None)?;
+            netlink.set_route(nic.address.into(), &name, self.slot.vpc_address())
+        })?
+    }
+
+    /// The VM's end of the link and its routes. DNS goes out over the uplink in any case, even if
+    /// the resolver has an address of the VPC's range.
+    fn configure_vpc_link(
+        &self,
+        nic: &Nic,
+        resolver: Option<Ipv4Addr>,
+    ) -> Result<(), NetworkError> {
+        let netlink = Netlink::open()?;
+        netlink.add_address(VPC_LINK, self.slot.vpc_address(), PREFIX_LENGTH)?;
+        netlink.set_up(VPC_LINK, None)?;
+        if let Some(resolver) = resolver {
+            netlink.set_route(resolver.into(), UPLINK, self.slot.host_address())?;
+        }
+        netlink.set_route(nic.address.into(), tap::NAME, GUEST_ADDRESS)?;
+        for destination in nic.destinations() {
+            netlink.set_route(destination, VPC_LINK, self.slot.vpc_gateway())?;
+        }
+        Ok(())
+    }
 }
 
 fn configure_tap() -> Result<(), NetworkError> {
@@ -120,16 +165,6 @@ fn configure_tap() -> Result<(), NetworkError> {
     let netlink = Netlink::open()?;
     netlink.add_address(tap::NAME, GATEWAY_ADDRESS, PREFIX_LENGTH)?;
     netlink.set_up(tap::NAME, Some(GATEWAY_MAC))
-}
-
-/// Writes a setting of the thread's network namespace.
-fn set(key: &str, value: &str) -> Result<(), NetworkError> {
-    let path = Path::new("/proc/sys/net").join(key);
-    match fs::write(&path, value) {
-        // A kernel without IPv6 has nothing to switch off.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && key.starts_with("ipv6/") => Ok(()),
-        result => result.because(|| format!("set {} to {value}", path.display())),
-    }
 }
 
 /// The finished network of one VM. A description, not a guard: dropping it changes nothing.
@@ -198,5 +233,21 @@ impl VmNetwork {
     /// If the network has been removed.
     pub fn run_inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetworkError> {
         self.0.inside(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_tells_which_vm_it_is_of_and_a_stray_file_is_none() {
+        let block = Block::from_number(3).unwrap();
+        let vm = Vm::from_record(block, "7-abcdefghij0123456789").unwrap();
+        assert_eq!(vm.record(), "7-abcdefghij0123456789");
+        for stray in ["9999-abcdefghij0123456789", "abcdefghij0123456789", "7-short", "-", "stray"]
+        {
+            assert!(Vm::from_record(block, stray).is_none(), "{stray}");
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! Everything that can go wrong in the store, as callers need to tell it apart.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use ipnet::Ipv4Net;
+
 use crate::ids::{
-    BuildId, DeliveryId, IdentityId, OperationId, SnapshotId, TokenId, TriggerId, VmId,
+    BuildId, DeliveryId, IdentityId, OperationId, SnapshotId, TokenId, TriggerId, VmId, VpcId,
 };
 
 /// Why a query failed.
@@ -62,6 +65,37 @@ pub enum StoreError {
     /// The identity may use this already.
     #[error("the identity has such a grant already; change that one, or revoke it first")]
     GrantExists,
+    /// The VPC never existed or was deleted.
+    #[error("there is no VPC {0}")]
+    NoSuchVpc(VpcId),
+    /// VMs have a NIC in the VPC.
+    #[error("VPC {vpc} is in use by {vms} of your VMs; delete them first")]
+    VpcInUse {
+        /// The VPC.
+        vpc: VpcId,
+        /// How many.
+        vms: u64,
+    },
+    /// No VM can have this address in this VPC.
+    #[error("no VM can have the address {address} in a VPC of the range {cidr}")]
+    AddressUnusable {
+        /// The address asked for.
+        address: Ipv4Addr,
+        /// The VPC's range.
+        cidr: Ipv4Net,
+    },
+    /// Another VM of the VPC has this address.
+    #[error("the address {0} belongs to another VM of the VPC")]
+    AddressTaken(Ipv4Addr),
+    /// Every address of the range is taken.
+    #[error("no address of {cidr} is free")]
+    NoFreeAddress {
+        /// The range.
+        cidr: Ipv4Net,
+    },
+    /// Another WireGuard peer has this public key.
+    #[error("the public key belongs to another peer; generate a new pair of keys")]
+    KeyInUse,
     /// There are as many as there may be.
     #[error("there are {limit} already, and no more than that are kept")]
     LimitReached {

@@ -155,6 +155,18 @@ id_type!(
     "the id of a VM grant is vmg- and 20 characters of a-z and 0-9"
 );
 id_type!(
+    /// A private network of VMs.
+    VpcId,
+    "vpc-",
+    "a VPC id is vpc- and 20 characters of a-z and 0-9"
+);
+id_type!(
+    /// A computer that joins a VPC over WireGuard, ephemeral sessions included.
+    WireguardPeerId,
+    "wgs-",
+    "a WireGuard session id is wgs- and 20 characters of a-z and 0-9"
+);
+id_type!(
     /// A long operation on a VM, as reported to a caller who has to wait for it.
     OperationId,
     "op-",

@@ -53,6 +53,8 @@ mod triggers;
 mod vm_grants;
 mod vm_record;
 mod vms;
+mod vpcs;
+mod wireguard_peers;
 
 pub use accounts::Account;
 pub use api_keys::ApiKey;
@@ -73,7 +75,7 @@ pub use identity_tokens::{IdentityToken, MAX_TOKENS};
 pub use ids::{
     AccountId, ApiKeyId, BuildId, BuildPhaseId, DeliveryId, DomainId, DomainMappingId,
     DomainVerificationId, IdentityId, InstanceId, OperationId, ParseIdError, SnapshotId, TokenId,
-    TriggerId, VmGrantId, VmId,
+    TriggerId, VmGrantId, VmId, VpcId, WireguardPeerId,
 };
 pub use instances::SLOTS;
 pub use operations::Operation;
@@ -88,6 +90,10 @@ pub use store::{AccountScope, Store, SystemScope};
 pub use triggers::{BranchMove, MAX_TRIGGERS, NewTrigger, TriggerRecord};
 pub use vm_grants::{MAX_VM_GRANTS, VmGrant};
 pub use vm_record::{
-    DeleteEvent, Instance, NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings,
+    DeleteEvent, Instance, NewNic, NewVm, Nic, Persistence, Sizing, VmPhase, VmRecord, VmSettings,
 };
 pub use vms::Settled;
+pub use vpcs::{MAX_VPCS, VpcRecord};
+pub use wireguard_peers::{
+    MAX_WIREGUARD_PEERS, NewWireguardPeer, WireguardPeer, WireguardSighting,
+};

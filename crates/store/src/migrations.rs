@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "triggers", sql: include_str!("../migrations/0004_triggers.sql") },
     Migration { name: "github sync", sql: include_str!("../migrations/0005_github_sync.sql") },
     Migration { name: "domains", sql: include_str!("../migrations/0006_domains.sql") },
+    Migration { name: "vpcs", sql: include_str!("../migrations/0007_vpcs.sql") },
 ];
 
 /// Applies what is missing, all of it or nothing.

@@ -1,10 +1,13 @@
 //! What is remembered about a VM.
 
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
-use crate::ids::{AccountId, InstanceId, SnapshotId, VmId};
+use crate::ids::{AccountId, InstanceId, SnapshotId, VmId, VpcId};
 use crate::rows::{decoded, number, optional_number, parsed, parsed_optional, word};
 
 /// CPU, memory and disk of a VM.
@@ -90,6 +93,17 @@ pub struct Instance {
     pub slot: u16,
 }
 
+/// The place of a VM in a VPC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nic {
+    /// The VPC, which exists as long as the VM does.
+    pub vpc: VpcId,
+    /// Its address there, which no other VM of the VPC has, with the prefix length of the range.
+    pub address: Ipv4Net,
+    /// Whether it is what the VM is known by on its way to the internet as well.
+    pub is_default: bool,
+}
+
 /// What is remembered about a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmRecord {
@@ -113,6 +127,8 @@ pub struct VmRecord {
     pub origin: Option<SnapshotId>,
     /// Its own memory, to go on with; set exactly in phase [`VmPhase::Suspended`].
     pub suspended: Option<SnapshotId>,
+    /// Its place in a VPC.
+    pub nic: Option<Nic>,
     /// What happens when it stops or space runs out.
     pub persistence: Persistence,
     /// Seconds without network traffic until it may be suspended; `None` is never.
@@ -135,6 +151,14 @@ impl FromRow<'_, SqliteRow> for VmRecord {
             None => None,
             Some(id) => Some(Instance { id, slot: number(row, "slot")? }),
         };
+        let nic = match parsed_optional(row, "vpc_id")? {
+            None => None,
+            Some(vpc) => Some(Nic {
+                vpc,
+                address: parsed(row, "vpc_address")?,
+                is_default: row.try_get("vpc_default")?,
+            }),
+        };
         let persistence: &str = row.try_get("persistence")?;
         Ok(Self {
             id: parsed(row, "id")?,
@@ -150,6 +174,7 @@ impl FromRow<'_, SqliteRow> for VmRecord {
             instance,
             origin: parsed_optional(row, "origin")?,
             suspended: parsed_optional(row, "suspended")?,
+            nic,
             persistence: decoded("persistence", serde_json::from_str(persistence))?,
             idle_timeout_seconds: optional_number(row, "idle_timeout_seconds")?,
             activity_threshold_bytes: optional_number(row, "activity_threshold_bytes")?,
@@ -187,6 +212,21 @@ pub struct VmSettings {
     pub activity_threshold_bytes: Option<u64>,
     /// See protocol section 6.2.
     pub recreate: bool,
+    /// Its place in a VPC.
+    pub nic: Option<NewNic>,
+}
+
+/// A place in a VPC that a VM is about to take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewNic {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// The address it is to have; `None` is the lowest that is free.
+    pub address: Option<Ipv4Addr>,
+    /// See [`Nic::is_default`].
+    pub is_default: bool,
+    /// Addresses that it must not have, besides the first and the last of the VPC's range.
+    pub excluded: Vec<Ipv4Net>,
 }
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use crate::rows::{integer, json, optional_integer};
 use crate::snapshots;
 use crate::store::{AccountScope, SystemScope, now};
 use crate::vm_grants;
-use crate::vm_record::{NewVm, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
+use crate::vm_record::{NewVm, Nic, Persistence, Sizing, VmPhase, VmRecord, VmSettings};
+use crate::vpcs;
+use crate::wireguard_peers;
 
 /// How an operation leaves its VM. One that was suspended and is left in another phase, or on
 /// another snapshot, gives up the memory it stood on: that snapshot is deleted in the same
@@ -68,7 +70,9 @@ impl AccountScope<'_> {
     /// Records a VM that is about to be made for this account: phase Creating, its first instance
     /// and the operation, of this kind, that makes it. Its origin counts as used;
     /// [`StoreError::NoSuchSnapshot`] if that is not a snapshot of this account, or none to make
-    /// VMs from. One transaction: nothing remains of it on an error.
+    /// VMs from. A NIC gets its address; [`StoreError::NoSuchVpc`] if the VPC is not this account's,
+    /// or another error if it cannot have that address. One transaction: nothing remains of it on
+    /// an error.
     pub async fn insert_vm(
         &self,
         vm: &NewVm,
@@ -83,7 +87,8 @@ impl AccountScope<'_> {
 
     /// Takes one ready VM of this image and size out of the pool: it becomes the account's, in
     /// phase Creating, with the settings and the operation that hands it over. `None` if the pool
-    /// has none. However many callers there are, each gets another VM.
+    /// has none. However many callers there are, each gets another VM. A NIC as in
+    /// [`AccountScope::insert_vm`].
     pub async fn claim_ready_vm(
         &self,
         image: &str,
@@ -92,10 +97,11 @@ impl AccountScope<'_> {
         kind: &str,
     ) -> Result<Option<(VmRecord, Operation)>, StoreError> {
         let mut tx = self.store.begin().await?;
+        let nic = nic(&mut tx, Some(self.account), settings).await?;
         let claimed: Option<VmRecord> = sqlx::query_as(
             "UPDATE vms SET phase = 'creating', account_id = $1, created_at = $2, name = $3,
                  persistence = $4, idle_timeout_seconds = $5, activity_threshold_bytes = $6,
-                 recreate = $7
+                 recreate = $7, vpc_id = $12, vpc_address = $13, vpc_default = $14
              WHERE phase = 'ready' AND id = (
                  SELECT id FROM vms
                  WHERE phase = 'ready' AND image = $8 AND vcpus = $9 AND memory_mib = $10
@@ -114,6 +120,9 @@ impl AccountScope<'_> {
         .bind(i64::from(sizing.vcpus))
         .bind(integer(sizing.memory_mib)?)
         .bind(integer(sizing.disk_mib)?)
+        .bind(nic.as_ref().map(|nic| nic.vpc.as_str()))
+        .bind(nic.as_ref().map(|nic| nic.address.to_string()))
+        .bind(nic.as_ref().map(|nic| nic.is_default))
         .fetch_optional(&mut *tx)
         .await?;
         let Some(vm) = claimed else {
@@ -184,6 +193,7 @@ impl SystemScope<'_> {
             idle_timeout_seconds: None,
             activity_threshold_bytes: None,
             recreate: false,
+            nic: None,
         };
         let mut tx = self.store.begin().await?;
         let inserted = insert(&mut tx, None, vm, &settings, kind).await?;
@@ -226,6 +236,7 @@ pub(crate) async fn settle(
     if settled == Settled::Deleted {
         vm_grants::end_all(database, vm).await?;
         domain_mappings::end_all(database, vm).await?;
+        wireguard_peers::remove_of_gateway(database, vm).await?;
     }
     let update = |sql, phase: VmPhase| sqlx::query_as(sql).bind(vm.as_str()).bind(phase.as_str());
     let ended = |phase, last_exit| {
@@ -261,6 +272,18 @@ async fn change_memory(
     Ok(())
 }
 
+/// The NIC that the settings ask for, with an address. A VM of nobody has none.
+async fn nic(
+    database: &mut SqliteConnection,
+    account: Option<&AccountId>,
+    settings: &VmSettings,
+) -> Result<Option<Nic>, StoreError> {
+    match (account, &settings.nic) {
+        (Some(account), Some(new)) => Ok(Some(vpcs::choose_address(database, account, new).await?)),
+        _ => Ok(None),
+    }
+}
+
 async fn insert(
     database: &mut SqliteConnection,
     account: Option<&AccountId>,
@@ -271,12 +294,14 @@ async fn insert(
     if let Some(origin) = &vm.origin {
         snapshots::begin_use(database, origin, account).await?;
     }
+    let nic = nic(database, account, settings).await?;
     let slot = instances::free_slot(database).await?;
     let record: VmRecord = sqlx::query_as(
         "INSERT INTO vms (id, account_id, name, vcpus, memory_mib, disk_mib, image, phase,
              instance_id, slot, origin, persistence, idle_timeout_seconds,
-             activity_threshold_bytes, recreate, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+             activity_threshold_bytes, recreate, created_at, vpc_id, vpc_address, vpc_default)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+             $19)
          RETURNING *",
     )
     .bind(vm.id.as_str())
@@ -295,6 +320,9 @@ async fn insert(
     .bind(optional_integer(settings.activity_threshold_bytes)?)
     .bind(settings.recreate)
     .bind(now())
+    .bind(nic.as_ref().map(|nic| nic.vpc.as_str()))
+    .bind(nic.as_ref().map(|nic| nic.address.to_string()))
+    .bind(nic.as_ref().map(|nic| nic.is_default))
     .fetch_one(&mut *database)
     .await?;
     let operation = operations::begin(database, &vm.id, kind).await?;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
+use freestyle_network::Ipv4Net;
 use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
 use crate::error::VmError;
@@ -20,7 +21,8 @@ use crate::terminal::{OpenPty, PtySession, PtySize, SessionId, Terminal};
 pub enum Step {
     /// The VM's own writable layer on those of the snapshot it is made from.
     MakeDisk,
-    /// The instance's network namespace, devices and rules.
+    /// The instance's network namespace, devices and rules, and its place in a VPC. A network without
+    /// that place gets it, also under a running VM.
     MakeNetwork,
     /// A paused process that goes on where the snapshot was taken: the VM's own if it is suspended,
     /// else the one it is made from.
@@ -111,6 +113,9 @@ pub struct Exit {
 pub trait Engine: Send + Sync + 'static {
     /// Content hash of the base image that new VMs get.
     fn image(&self) -> &str;
+
+    /// Addresses that no VM can have in any VPC.
+    fn excluded_addresses(&self) -> Vec<Ipv4Net>;
 
     /// Does one step. The record's instance is set for every step but `MakeDisk` and `RemoveDisk`.
     ///

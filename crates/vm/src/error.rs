@@ -77,6 +77,12 @@ pub enum VmError {
         /// Why.
         reason: String,
     },
+    /// The VM has a place in a VPC, which its children could not have as well.
+    #[error(
+        "VM {0} has a NIC in a VPC and cannot be forked; take a snapshot of it and create VMs from \
+         that, each with a NIC of its own or without one"
+    )]
+    ForkInVpc(VmId),
     /// A resize that names no size.
     #[error("give at least one of cpu, memory and storage")]
     ResizeEmpty,
@@ -222,6 +228,10 @@ impl From<StoreError> for VmError {
         match error {
             StoreError::NoSuchVm(vm) => Self::NotFound(vm),
             StoreError::NoSuchSnapshot(snapshot) => Self::SnapshotDeleted(snapshot),
+            error @ (StoreError::NoSuchVpc(_)
+            | StoreError::AddressUnusable { .. }
+            | StoreError::AddressTaken(_)
+            | StoreError::NoFreeAddress { .. }) => Self::BadRequest(error.to_string()),
             StoreError::NoFreeSlot => Self::NoCapacity("all of its VM slots are used".to_owned()),
             other => Self::Store(other),
         }

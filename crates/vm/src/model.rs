@@ -1,9 +1,10 @@
 //! What callers ask of the VM service and what it answers. Every value that was constructed is
 //! valid: bounds are checked here, once.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use freestyle_store::{AccountId, BuildId, InstanceId, SnapshotId, VmId};
+use freestyle_store::{AccountId, BuildId, InstanceId, SnapshotId, VmId, VpcId};
 pub use freestyle_store::{DeleteEvent, Persistence, Sizing, SnapshotPersistence, SnapshotState};
 
 use crate::error::VmError;
@@ -88,6 +89,19 @@ pub struct CreateVm {
     pub activity_threshold_bytes: Option<u64>,
     /// Echoed to the client; see protocol section 6.2.
     pub recreate: bool,
+    /// Its place in a VPC.
+    pub nic: Option<CreateNic>,
+}
+
+/// A place in a VPC to take (protocol section 6.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateNic {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// The address to have there; the lowest that is free where absent.
+    pub address: Option<Ipv4Addr>,
+    /// Whether the VM uses the address on its way to the internet as well.
+    pub is_default: bool,
 }
 
 impl Default for CreateVm {
@@ -99,6 +113,7 @@ impl Default for CreateVm {
             idle_timeout: Some(DEFAULT_IDLE_TIMEOUT),
             activity_threshold_bytes: None,
             recreate: false,
+            nic: None,
         }
     }
 }

@@ -124,6 +124,8 @@ impl Operation {
         match self {
             Self::Create => vec![MakeDisk, MakeNetwork, Restore, Greet],
             Self::Provision => vec![MakeDisk, MakeNetwork, Restore, Warm],
+            // A VM of the pool is in no VPC yet.
+            Self::Claim if vm.nic.is_some() => vec![MakeNetwork, Greet],
             Self::Claim => vec![Greet],
             Self::Start if vm.phase == VmPhase::Suspended => vec![MakeNetwork, Restore, Greet],
             Self::Start => vec![MakeNetwork, Boot, Greet],

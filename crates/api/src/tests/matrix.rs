@@ -19,9 +19,10 @@ use freestyle_qemu::AcceleratorChoice;
 use freestyle_repos::{Content, NewRepo, Repos};
 use freestyle_store::{
     AccountId, ApiKeyId, BuildId, DeliveryId, IdentityId, NewVm, Persistence, RepositoryLevel,
-    Secret, Settled, Sizing, SnapshotId, Store, TokenId, TriggerId, VmId, VmSettings,
+    Secret, Settled, Sizing, SnapshotId, Store, TokenId, TriggerId, VmId, VmSettings, VpcId,
 };
 use freestyle_vm::{LoginSecret, VmService};
+use freestyle_vpc::VpcService;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -172,6 +173,12 @@ const ENDPOINTS: &[(For, &str, &str)] = &[
     (For::Account, "DELETE /domains/v1/mappings/{domain}", ""),
     (For::Account, "POST /domains/v1/certs/{domain}/wildcard", ""),
     (For::Account, "ANY /dns/v1/records", ""),
+    (For::Account, "GET /v1/vpcs", ""),
+    (For::Account, "POST /v1/vpcs", r#"{"cidr": "10.9.0.0/16"}"#),
+    (For::Account, "DELETE /v1/vpcs/{vpc_id}", ""),
+    (For::Account, "POST /v1/vpcs/{vpc_id}/wireguard/ephemeral", "{}"),
+    (For::Account, "DELETE /v1/vpcs/{vpc_id}/wireguard/ephemeral", SESSION),
+    (For::Account, "POST /v1/vpcs/{vpc_id}/wireguard/peers", PEER),
     (For::Account, "ANY /v1/vms/{vm_id}/stats/stream", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/{action}", ""),
     (For::Account, "ANY /v1/vms/{vm_id}/systemd/services/{service_id}", ""),
@@ -190,6 +197,8 @@ const COMMIT_OBJECT: &str = r#"{"message": "m", "tree": "x", "parents": []}"#;
 /// How the router prints what answers for every other path.
 const THE_FALLBACKS: &[&str] = &["/", "/{*__private__axum_fallback}"];
 const CANCEL: &str = r#"{"domain": "example.org", "verificationCode": "x"}"#;
+const SESSION: &str = r#"{"sessionId": "wgs-abcdefghij0123456789"}"#;
+const PEER: &str = r#"{"gatewayVmId": "abcdefghij0123456789", "clientPublicKey": "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="}"#;
 
 /// More than any answer takes that does not wait for a body.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -225,6 +234,7 @@ struct Things {
     identity: IdentityId,
     token: TokenId,
     repository: RepositoryId,
+    vpc: VpcId,
 }
 
 enum Body<'a> {
@@ -254,6 +264,8 @@ impl World {
         let store = Store::open(&dir.path().join("metadata")).await.unwrap();
         let access = Access::new(store.clone());
         let vms = VmService::take_over(config(&dir), store.clone()).await.unwrap();
+        let vpn = freestyle_vpc::Config { vpn: None };
+        let vpcs = VpcService::open(vpn, store.clone(), vms.network()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let outbound = Outbound::new(Vec::new());
@@ -270,6 +282,7 @@ impl World {
         let certificates = Certificates::local(dir.path()).await.unwrap();
         let state = ApiState {
             vms: vms.clone(),
+            vpcs,
             repos: repos.clone(),
             github,
             git_url: "http://git.example.com".into(),
@@ -360,6 +373,7 @@ impl World {
             idle_timeout_seconds: None,
             activity_threshold_bytes: None,
             recreate: false,
+            nic: None,
         };
         let (_, create) = scope.insert_vm(&vm, &settings, "create").await.unwrap();
         let stopped = Settled::Stopped { last_exit: "shut down" };
@@ -369,7 +383,9 @@ impl World {
         let repository =
             NewRepo { name: None, public: false, default_branch: None, content: Content::Nothing };
         let repository = self.repos.create(&self.account, repository).await.unwrap();
-        Things { vm: vm.id, identity, token: token.id, repository: repository.id().clone() }
+        let vpc = scope.create_vpc(None, "10.9.0.0/16".parse().unwrap()).await.unwrap().id;
+        let repository = repository.id().clone();
+        Things { vm: vm.id, identity, token: token.id, repository, vpc }
     }
 
     /// Lets the identity use the VM as these Linux users.
@@ -434,8 +450,9 @@ impl Answer {
 
     /// The answer without the names of these things.
     fn about(&self, things: &Things) -> (u16, String) {
-        let Things { vm, identity, token, repository } = things;
-        let names = [vm.as_str(), identity.as_str(), token.as_str(), repository.as_str()];
+        let Things { vm, identity, token, repository, vpc } = things;
+        let names =
+            [vm.as_str(), identity.as_str(), token.as_str(), repository.as_str(), vpc.as_str()];
         let body = self.body.to_string();
         (self.status, names.iter().fold(body, |body, name| body.replace(name, "...")))
     }
@@ -454,6 +471,7 @@ fn path(endpoint: &str, things: &Things) -> String {
     template(endpoint)
         .replace("{vm_id}", things.vm.as_str())
         .replace("{id}", things.vm.as_str())
+        .replace("{vpc_id}", things.vpc.as_str())
         .replace("{identity}", things.identity.as_str())
         .replace("{token}", things.token.as_str())
         .replace("{repo}", things.repository.as_str())
@@ -625,13 +643,19 @@ async fn every_endpoint_lets_in_whom_it_says_and_nobody_else() {
         }
 
         // What is another's is answered like what never was.
-        let names = [things.vm.as_str(), things.identity.as_str(), things.repository.as_str()];
+        let names = [
+            things.vm.as_str(),
+            things.identity.as_str(),
+            things.repository.as_str(),
+            things.vpc.as_str(),
+        ];
         if names.iter().any(|name| path.contains(name)) {
             let never = Things {
                 vm: VmId::random(),
                 identity: IdentityId::random(),
                 token: TokenId::random(),
                 repository: RepositoryId::random(),
+                vpc: VpcId::random(),
             };
             let unknown = self::path(endpoint, &never);
             let foreign = world.ask(endpoint, &path, &world.stranger, Body::Sent(body)).await;

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{AdditionalFile, GitMount, GitSetup, LinuxGroup, LinuxUser, SystemdConfig, nullable};
+use super::{
+    AdditionalFile, GitMount, GitSetup, LinuxGroup, LinuxUser, SystemdConfig, VmNic, nullable,
+};
 
 /// The body of `POST /v1/vms`. Sizes come here, in `template` or in the innermost layer of `spec`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,10 @@ pub struct CreateVmRequest {
     /// What happens to the VM when it stops or space runs out; persistent where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence: Option<VmPersistence>,
+    /// The VM's place in a VPC; at most one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "utoipa", schema(max_items = 1))]
+    pub nics: Option<Vec<VmNic>>,
     /// Whether the VM may be made again under the same id after it was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recreate: Option<bool>,

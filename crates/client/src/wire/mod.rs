@@ -17,6 +17,7 @@ mod snapshot;
 mod spec;
 mod ssh;
 mod vm;
+mod vpc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -68,6 +69,13 @@ pub use vm::{
     KillVmResponse, ListVmsQuery, ListVmsResponse, OptimizeVmResponse, ResizeVmRequest,
     StartVmRequest, StartVmResponse, StopVmResponse, SuspendVmResponse, VmListItem, VmSizing,
     VmState,
+};
+
+pub use vpc::{
+    ConfigureWireguardPeerRequest, ConfigureWireguardPeerResponse, CreateVpcRequest,
+    CreateVpcResponse, CreateWireguardEphemeralRequest, CreateWireguardEphemeralResponse,
+    DeleteVpcResponse, DeleteWireguardEphemeralRequest, ListVpcsResponse, VmNic, VmNicAddress,
+    VmNicBackend, VmNicMode, VpcItem, VpcMember,
 };
 
 /// Names the Linux user of the guest that exec and file calls act as; root where absent.

@@ -9,6 +9,8 @@ pub(crate) mod identity;
 pub(crate) mod image;
 pub(crate) mod serve;
 pub(crate) mod vm;
+pub(crate) mod vpc;
+pub(crate) mod vpn;
 pub(crate) mod whoami;
 
 use std::io::{self, Write};
@@ -41,6 +43,14 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
         Command::Identity(command) => {
             let client = client(environment)?;
             client_runtime()?.block_on(identity::run(command, &client)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Vpc(command) => {
+            let client = client(environment)?;
+            client_runtime()?.block_on(vpc::run(command, &client)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Vpn(command) => {
+            let client = client(environment)?;
+            client_runtime()?.block_on(vpn::run(command, &client)).map(|()| ExitCode::SUCCESS)
         }
         Command::Whoami(args) => {
             let client = client(environment)?;

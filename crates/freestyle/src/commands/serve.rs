@@ -8,6 +8,7 @@ mod operator;
 mod private_file;
 mod ready;
 mod ssh;
+mod vpn;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -106,16 +107,18 @@ async fn serve(config: Config) -> Result<(), CliError> {
         Some(listener) => Some(Ssh::open(&config.data_dir, listener).await?),
         None => None,
     };
+    let vpcs = vpn::open(&config, store.clone(), vms.network()).await?;
     // Only now: a key that is made by a start that fails would never be shown.
     let admin_key = first_start::admin_key(&config.data_dir, &store).await?;
     let ssh_address = ssh.as_ref().map(|ssh| reachable(ssh.address()).to_string());
+    let vpn = vpcs.vpn_address().map(|address| vpn::endpoint(&config, address));
     let ready = Ready {
         api_url,
         git_url: Some(git_url.clone()),
         ssh_address,
         edge_http_url: sites.http_url(),
         edge_https_url: sites.https_url(),
-        wireguard_endpoint: None,
+        wireguard_endpoint: vpn,
         api_key: admin_key.secret().map(str::to_owned),
         ca_certificate: sites.ca_certificate().map(|file| file.display().to_string()),
         preview_domains: sites.preview_domains(),
@@ -143,6 +146,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         repos,
         github,
         git_url,
+        vpcs: vpcs.clone(),
         store: store.clone(),
         access: access.clone(),
         domains: sites.domains.clone(),
@@ -171,6 +175,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
     info!("shutting down; VMs run on");
     // What they hold is let go of before the services end.
     background.shutdown().await;
+    vpcs.shut_down().await;
     vms.shut_down().await;
     store.close().await;
     served_sites
@@ -233,8 +238,12 @@ fn log_progress(progress: Progress) {
     }
 }
 
+/// What is logged where nothing else is said. The WireGuard library takes a client that went away for
+/// an error.
+const LOG_FILTER: &str = "info,boringtun=off";
+
 fn start_logging(environment: &Environment) -> Result<(), CliError> {
-    let filter = environment.get("FREESTYLE_LOG")?.unwrap_or_else(|| "info".to_owned());
+    let filter = environment.get("FREESTYLE_LOG")?.unwrap_or_else(|| LOG_FILTER.to_owned());
     let filter = EnvFilter::try_new(&filter)
         .map_err(|error| CliError::new(format!("FREESTYLE_LOG={filter}: {error}")))?;
     tracing_subscriber::fmt()

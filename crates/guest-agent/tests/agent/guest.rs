@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use freestyle_guest_agent::{Generation, Machine, serve};
-use freestyle_guest_protocol::message::Entropy;
+use freestyle_guest_protocol::message::{Entropy, Nic};
 use freestyle_guest_protocol::{
     AgentConnection, ExecEnd, ExecOutcome, ExecRequest, Identity, LinkError,
 };
@@ -68,6 +68,11 @@ impl Machine for Recorder {
         *self.login_key.lock().unwrap() = line.map(str::to_owned);
         Ok(())
     }
+
+    fn set_nic(&self, nic: Option<&Nic>) -> io::Result<()> {
+        let Some(nic) = nic else { return Ok(()) };
+        self.record("nic", nic.address.to_string())
+    }
     fn publish_generation(&self, generation: &Generation) -> io::Result<()> {
         self.record("generation", generation[0].to_string())
     }
@@ -88,6 +93,7 @@ pub(crate) fn identity(generation: u8) -> Identity {
         hostname: "guest".to_owned(),
         grow_root: false,
         login_key: None,
+        nic: None,
     }
 }
 

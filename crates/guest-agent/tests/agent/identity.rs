@@ -1,5 +1,7 @@
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use freestyle_guest_protocol::message::Nic;
 use freestyle_guest_protocol::{AgentConnection, Identity, PowerOff};
 
 use crate::guest::{Guest, Recorder, identity};
@@ -19,7 +21,9 @@ async fn leave(guest: &Guest, connection: AgentConnection) {
 #[tokio::test]
 async fn a_new_generation_is_applied_once_and_before_the_welcome() {
     let guest = Guest::start();
-    let first = Identity { grow_root: true, ..identity(0xAB) };
+    let address = Ipv4Addr::new(192, 168, 10, 10);
+    let nic = Some(Nic { address, prefix_length: 24, is_default: true });
+    let first = Identity { grow_root: true, nic, ..identity(0xAB) };
     let (connection, welcome) =
         AgentConnection::connect(guest.plug(), first.clone()).await.unwrap();
     assert_eq!(welcome.problems, [""; 0]);
@@ -30,6 +34,7 @@ async fn a_new_generation_is_applied_once_and_before_the_welcome() {
             "entropy random",
             "hostname guest",
             "machine-id abababababab4bababababababababab",
+            "nic 192.168.10.10",
             "grow",
             "generation 171",
         ]

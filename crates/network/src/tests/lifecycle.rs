@@ -4,9 +4,8 @@ use std::{collections::HashSet, fs};
 
 use super::support::{Guest, Server, exchange, run, traces};
 use crate::{
-    Network, NetworkConfig, NetworkError, OwnedInstance,
-    instance::Records,
-    namespace,
+    Network, NetworkConfig, NetworkError, OwnedInstance, namespace,
+    records::Records,
     rules::Policy,
     vm::{STEPS, Site, Vm},
 };
@@ -85,10 +84,10 @@ fn two_servers_coexist_and_never_list_or_touch_each_others_instances() {
 }
 
 /// The site and VM of `server`, for running steps one by one.
-fn by_hand(server: &Server, tag: &str, slot: u16) -> (Site, Vm) {
+pub(super) fn by_hand(server: &Server, tag: &str, slot: u16) -> (Site, Vm) {
     let block = server.block();
     let directory = format!("/run/freestyle/blocks/{block}/vms");
-    let records = Records::open(directory.into(), block).unwrap();
+    let records = Records::open(directory.into()).unwrap();
     let site = Site { records, policy: Policy::new(&[], &[], None) };
     let instance = server.instance(tag).parse().unwrap();
     (site, Vm { instance, slot: block.slot(slot).unwrap() })
@@ -101,7 +100,7 @@ fn after_a_crash_behind_any_step_everything_is_listed_and_removed() {
         let before = server.traces();
         let (site, vm) = by_hand(&server, "a", 0);
         for (_, step) in &STEPS[..count] {
-            step(&site, &vm).unwrap();
+            step(&site, &vm, None).unwrap();
         }
         server.reopen(&[]);
         let listed = server.network().list();
@@ -117,8 +116,8 @@ fn a_crash_behind_any_step_can_be_continued_and_every_step_repeated() {
         let mut server = Server::start();
         let (site, vm) = by_hand(&server, "a", 0);
         for (_, step) in &STEPS[..count] {
-            step(&site, &vm).unwrap();
-            step(&site, &vm).unwrap();
+            step(&site, &vm, None).unwrap();
+            step(&site, &vm, None).unwrap();
         }
         server.reopen(&[]);
         let guest = Guest::boot(&server.create(vm.instance.as_str(), 0));
@@ -163,7 +162,7 @@ fn a_slot_and_a_name_belong_together() {
     let server = Server::start();
     let (a, b) = (server.instance("a"), server.instance("b"));
     server.create(&a, 0);
-    let create = |instance: &str, slot| server.wait(server.network().create(instance, slot));
+    let create = |instance: &str, slot| server.wait(server.network().create(instance, slot, None));
     assert!(
         matches!(create(&b, 0), Err(NetworkError::SlotInUse { slot: 0, instance }) if instance == a)
     );
@@ -180,7 +179,7 @@ fn a_namespace_of_another_server_is_neither_adopted_nor_removed() {
     let instance = one.instance("a");
     one.create(&instance, 0);
     let before = one.traces();
-    let created = two.wait(two.network().create(&instance, 0));
+    let created = two.wait(two.network().create(&instance, 0, None));
     assert!(matches!(created, Err(NetworkError::ForeignNamespace(_))));
     assert_eq!(two.network().list(), []);
     two.wait(two.network().remove(&instance)).unwrap();
@@ -199,12 +198,14 @@ fn parallel_creates_and_removes_do_not_disturb_each_other() {
             tasks.spawn(async move {
                 // Twice at once: the second waits for the first and finds all done.
                 let slot = slot as u16;
-                let (one, two) =
-                    tokio::join!(network.create(&name, slot), network.create(&name, slot));
+                let (one, two) = tokio::join!(
+                    network.create(&name, slot, None),
+                    network.create(&name, slot, None)
+                );
                 one.unwrap();
                 two.unwrap();
                 network.remove(&name).await.unwrap();
-                network.create(&name, slot).await.unwrap().uid()
+                network.create(&name, slot, None).await.unwrap().uid()
             });
         }
         let uids: HashSet<_> = tasks.join_all().await.into_iter().collect();

@@ -15,18 +15,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::Ipv4Net;
 use rustix::event::{PollFd, PollFlags, poll};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::{
-    GATEWAY_ADDRESS, GUEST_ADDRESS, Network, NetworkConfig, PREFIX_LENGTH, VmNetwork,
+    GATEWAY_ADDRESS, GUEST_ADDRESS, Network, NetworkConfig, Nic, PREFIX_LENGTH, VmNetwork, Vpc,
     address::Block, link::Netlink, namespace, rules, tap,
 };
 
 /// Longer than any answer takes on a loaded machine; waited for only where silence is expected.
 const SILENCE: Duration = Duration::from_millis(500);
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A server with a data directory of its own.
 pub(super) struct Server {
@@ -56,7 +57,25 @@ impl Server {
     }
 
     pub(super) fn create(&self, instance: &str, slot: u16) -> VmNetwork {
-        self.wait(self.network().create(instance, slot)).unwrap()
+        self.wait(self.network().create(instance, slot, None)).unwrap()
+    }
+
+    /// A VPC with a name no other test uses.
+    pub(super) fn vpc(&self, tag: &str, range: &str) -> Vpc {
+        Vpc::new(&format!("vpc-{}", self.instance(tag)), range.parse().unwrap()).unwrap()
+    }
+
+    pub(super) fn create_in(&self, vpc: &Vpc, slot: u16, address: Ipv4Addr) -> VmNetwork {
+        let nic = Nic::new(vpc.clone(), address).unwrap();
+        let instance = self.instance(&format!("m{slot}"));
+        self.wait(self.network().create(&instance, slot, Some(nic))).unwrap()
+    }
+
+    /// A guest that has joined the VPC.
+    pub(super) fn member(&self, vpc: &Vpc, slot: u16, address: Ipv4Addr) -> Guest {
+        let guest = Guest::boot(&self.create_in(vpc, slot, address));
+        guest.join(vpc, address);
+        guest
     }
 
     pub(super) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
@@ -249,7 +268,7 @@ impl Guest {
             let netlink = Netlink::open().unwrap();
             netlink.add_address(tap::NAME, GUEST_ADDRESS, PREFIX_LENGTH).unwrap();
             netlink.set_up(tap::NAME, None).unwrap();
-            netlink.set_default_route(tap::NAME, GATEWAY_ADDRESS).unwrap();
+            netlink.set_route(Ipv4Net::default(), tap::NAME, GATEWAY_ADDRESS).unwrap();
             tap::open().unwrap()
         });
         let (unplugged, unplug) = io::pipe().unwrap();
@@ -257,6 +276,14 @@ impl Guest {
         let guest = Self { place, cable: Some(cable), unplug: Some(unplug) };
         guest.await_link();
         guest
+    }
+
+    /// What the agent does in a guest that has a NIC.
+    pub(super) fn join(&self, vpc: &Vpc, address: Ipv4Addr) {
+        self.add_address(tap::NAME, address, 32);
+        let (range, gateway) = (vpc.range.to_string(), GATEWAY_ADDRESS.to_string());
+        let route = ["route", "add", &range, "via", &gateway, "src", &address.to_string()];
+        self.run(|| run("ip", &route));
     }
 
     /// A link drops what is sent before the kernel has noticed its carrier. The gateway answers any
@@ -339,7 +366,7 @@ impl Internet {
         place.run(|| {
             let netlink = Netlink::open().unwrap();
             netlink.set_up(rules::UPLINK, None).unwrap();
-            netlink.set_default_route(rules::UPLINK, host).unwrap();
+            netlink.set_route(Ipv4Net::default(), rules::UPLINK, host).unwrap();
         });
         let address = Ipv4Addr::new(203, 0, 113, block);
         let internet = Self { place, link, gateway, host, address };

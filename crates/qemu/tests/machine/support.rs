@@ -118,7 +118,7 @@ impl Host {
         // Names of network namespaces: the host's, and of this form.
         let (process, number) = (std::process::id(), self.number);
         let name = format!("v{process:010}{number:04}{slot:05}");
-        let network = self.network.create(&name, slot).await.unwrap();
+        let network = self.network.create(&name, slot, None).await.unwrap();
         let dir = self.path(&name);
         fs::create_dir(&dir).unwrap();
         let namespace = network.namespace().unwrap();
@@ -155,7 +155,7 @@ impl Host {
     pub(crate) async fn self_test(&self, slot: u16) -> Result<(), freestyle_qemu::QemuError> {
         let (process, number) = (std::process::id(), self.number);
         let name = format!("v{process:010}{number:04}{slot:05}");
-        let network = self.network.create(&name, slot).await.unwrap();
+        let network = self.network.create(&name, slot, None).await.unwrap();
         let dir = self.path(&name);
         fs::create_dir(&dir).unwrap();
         let namespace = network.namespace().unwrap();

@@ -293,6 +293,7 @@ async fn insert_vm(store: &Store, account: &AccountId) -> VmId {
         idle_timeout_seconds: None,
         activity_threshold_bytes: None,
         recreate: false,
+        nic: None,
     };
     let scope = store.account_scope(account);
     let (_, create) = scope.insert_vm(&vm, &settings, "create").await.unwrap();

@@ -18,6 +18,7 @@ mod snapshots;
 mod suspend;
 mod tenancy;
 mod triggers;
+mod vpcs;
 
 use freestyle_store::{
     Account, NewSnapshot, NewVm, Persistence, Settled, Sizing, SnapshotId, SnapshotPersistence,
@@ -146,5 +147,6 @@ fn settings() -> VmSettings {
         idle_timeout_seconds: Some(300),
         activity_threshold_bytes: None,
         recreate: false,
+        nic: None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use freestyle_guest_protocol::{AgentConnection, CallError, ExecEnd, ExecRequest, PtyOpen};
+use freestyle_network::{GUEST_SUBNET, Ipv4Net};
 use freestyle_qemu::Process;
 use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
 
@@ -40,6 +41,11 @@ impl Host {
 impl Engine for Host {
     fn image(&self) -> &str {
         &self.inner.image
+    }
+
+    fn excluded_addresses(&self) -> Vec<Ipv4Net> {
+        let resolver = self.inner.network.resolver().map(Ipv4Net::from);
+        resolver.into_iter().chain([GUEST_SUBNET]).collect()
     }
 
     async fn apply(&self, step: &Step, vm: &VmRecord) -> Result<(), VmError> {

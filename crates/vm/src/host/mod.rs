@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use freestyle_guest_protocol::Identity;
+use freestyle_guest_protocol::message::Nic;
 use freestyle_image::Image;
 use freestyle_network::{Network, NetworkConfig, NetworkError};
 use freestyle_qemu::{AcceleratorChoice, Qemu, QemuError};
@@ -97,6 +98,11 @@ impl VmService {
     pub async fn take_over(config: Config, store: Store) -> Result<Self, VmError> {
         let host = blocking(move || Host::open(config)).await?;
         Self::recover(host, store, Patience::default()).await
+    }
+
+    /// The network that its VMs are in, for what else is to reach them.
+    pub fn network(&self) -> Network {
+        self.shared().engine.inner.network.clone()
     }
 
     /// Ends the service in order. VMs that run go on and are taken over by the next
@@ -200,17 +206,23 @@ fn identity(
     hostname: &str,
     grow_root: bool,
     login_key: Option<&LoginKey>,
+    nic: Option<&freestyle_store::Nic>,
 ) -> Identity {
     let digest = Sha256::digest(instance.as_str());
     let mut generation = [0; 16];
     generation.copy_from_slice(&digest[..16]);
     let login_key = login_key.map(LoginKey::public_line);
-    Identity { generation, hostname: hostname.to_owned(), grow_root, login_key }
+    let nic = nic.map(|nic| Nic {
+        address: nic.address.addr(),
+        prefix_length: nic.address.prefix_len(),
+        is_default: nic.is_default,
+    });
+    Identity { generation, hostname: hostname.to_owned(), grow_root, login_key, nic }
 }
 
 /// Who a guest is that is nobody's yet: a new one every time, whom nobody may log in to.
 fn nobody(grow_root: bool) -> Identity {
-    identity(&InstanceId::random(), "freestyle", grow_root, None)
+    identity(&InstanceId::random(), "freestyle", grow_root, None, None)
 }
 
 /// Runs what blocks on a thread where it may.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use freestyle_guest_protocol::{CallError, PowerOff};
 use freestyle_image::KERNEL_CMDLINE;
+use freestyle_network::{NetworkError, Nic, Vpc, VpcRange};
 use freestyle_qemu::memory::SealedMemory;
 use freestyle_qemu::{Begin, Launch, MachineShape, disk, launch};
 use freestyle_store::{Instance, InstanceId, VmRecord};
@@ -54,7 +55,8 @@ impl Inner {
     ) -> Result<(), VmError> {
         match step {
             Step::MakeNetwork => {
-                let made = self.network.create(instance.id.as_str(), instance.slot).await;
+                let nic = vm.nic.as_ref().map(network_nic).transpose()?;
+                let made = self.network.create(instance.id.as_str(), instance.slot, nic).await;
                 made.map(drop).map_err(network_error)
             }
             Step::RemoveNetwork => {
@@ -236,7 +238,8 @@ impl Inner {
             qmp.resize_disk(&manifest.disk, size).await.map_err(qemu_error)?;
         }
         let login_key = self.login_secret.key(&instance.id);
-        let identity = identity(&instance.id, vm.id.as_str(), grows, Some(&login_key));
+        let identity =
+            identity(&instance.id, vm.id.as_str(), grows, Some(&login_key), vm.nic.as_ref());
         running.greet(identity, ANSWER_LIMIT).await?;
         if grows {
             manifest.disk_mib = vm.sizing.disk_mib;
@@ -284,6 +287,13 @@ impl Inner {
         let running = self.running().get(&instance.id).cloned();
         running.ok_or_else(|| VmError::NotRunning(vm.id.clone()))
     }
+}
+
+/// The place in a VPC, as the network makes it.
+fn network_nic(nic: &freestyle_store::Nic) -> Result<Nic, VmError> {
+    let range = VpcRange::try_from(nic.address.trunc()).map_err(NetworkError::from);
+    let vpc = range.and_then(|range| Vpc::new(nic.vpc.as_str(), range));
+    vpc.and_then(|vpc| Nic::new(vpc, nic.address.addr())).map_err(network_error)
 }
 
 /// How a process begins.

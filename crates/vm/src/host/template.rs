@@ -183,7 +183,7 @@ impl Templates {
         let instance = InstanceId::random();
         let dir = self.files.run(&instance);
         fs::create_dir(&dir).map_err(failed("making", &dir))?;
-        let network = self.network.create(instance.as_str(), SLOT).await;
+        let network = self.network.create(instance.as_str(), SLOT, None).await;
         let tested = async {
             let network = network.map_err(super::network_error)?;
             let namespace = network.namespace().map_err(super::network_error)?;
@@ -270,7 +270,7 @@ impl Templates {
         instance: &InstanceId,
         dir: &Path,
     ) -> Result<(), VmError> {
-        let network = self.network.create(instance.as_str(), SLOT).await;
+        let network = self.network.create(instance.as_str(), SLOT, None).await;
         let network = network.map_err(super::network_error)?;
         let path = dir.join("disk.qcow2");
         disk::create_overlay(&path, shape.disk_mib).map_err(super::qemu_error)?;

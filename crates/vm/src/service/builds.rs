@@ -253,6 +253,7 @@ impl<E: Engine> Shared<E> {
                 idle_timeout_seconds: None,
                 activity_threshold_bytes: None,
                 recreate: false,
+                nic: None,
             };
             let plan = Plan { setup: layer.setup, log };
             let made = self.make_anew(&account, vm, origin, &settings, Some(plan)).await?;

@@ -1,7 +1,7 @@
 //! Making VMs.
 
 use freestyle_store::{
-    AccountId, BuildId, NewVm, SnapshotId, SnapshotRecord, VmId, VmRecord, VmSettings,
+    AccountId, BuildId, NewNic, NewVm, SnapshotId, SnapshotRecord, VmId, VmRecord, VmSettings,
 };
 
 use super::builds::{BuildLog, Observer};
@@ -36,6 +36,12 @@ impl<E: Engine> Service<E> {
             idle_timeout_seconds: request.idle_timeout.map(|timeout| timeout.as_secs()),
             activity_threshold_bytes: request.activity_threshold_bytes,
             recreate: request.recreate,
+            nic: request.nic.map(|nic| NewNic {
+                vpc: nic.vpc,
+                address: nic.address,
+                is_default: nic.is_default,
+                excluded: self.shared.engine.excluded_addresses(),
+            }),
         };
         // Hashing what a layer holds is for those that become snapshots.
         let mut keys = match request.spec.layers.len() {

@@ -58,6 +58,10 @@ impl<E: Engine> Service<E> {
             )));
         }
         let record = self.record(account, vm).await?;
+        // Its children would have its address.
+        if record.nic.is_some() {
+            return Err(VmError::ForkInVpc(record.id));
+        }
         let new = machine::snapshot_of(&record, SnapshotId::random(), SnapshotPurpose::Fork);
         let account = account.clone();
         let children = self
@@ -262,6 +266,7 @@ impl<E: Engine> Shared<E> {
             idle_timeout_seconds: parent.idle_timeout_seconds,
             activity_threshold_bytes: parent.activity_threshold_bytes,
             recreate: false,
+            nic: None,
         };
         let child = || async {
             let origin = Origin { snapshot: Some(snapshot.clone()), sizing: parent.sizing };

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freestyle_store::{Instance, InstanceId, SnapshotId, VmId, VmRecord};
+use freestyle_network::Ipv4Net;
+use freestyle_store::{Instance, InstanceId, Nic, SnapshotId, VmId, VmRecord};
 use tokio::sync::Notify;
 
 use crate::engine::{Engine, Exit, SnapshotSize, Step, StorageUse};
@@ -31,7 +32,8 @@ impl Random {
 /// The simulated host. It outlives the servers.
 pub(super) struct World {
     pub(super) disks: BTreeSet<VmId>,
-    pub(super) networks: BTreeSet<InstanceId>,
+    /// With the place in a VPC that each has.
+    pub(super) networks: BTreeMap<InstanceId, Option<Nic>>,
     /// Whether the guest was greeted by the server that now runs.
     pub(super) processes: BTreeMap<InstanceId, bool>,
     /// Processes whose guest stands still.
@@ -74,6 +76,10 @@ impl Engine for SimulatedHost {
         "simulated"
     }
 
+    fn excluded_addresses(&self) -> Vec<Ipv4Net> {
+        Vec::new()
+    }
+
     async fn apply(&self, step: &Step, vm: &VmRecord) -> Result<(), VmError> {
         let (pauses, fails_before, fails_after) = self.change(|world| {
             let failures = world.failures;
@@ -103,10 +109,11 @@ impl Engine for SimulatedHost {
                     }
                     world.disks.insert(vm.id.clone());
                 }
-                Step::MakeNetwork => drop(world.networks.insert(instance())),
+                Step::MakeNetwork => drop(world.networks.insert(instance(), vm.nic.clone())),
                 Step::Restore | Step::Boot => {
                     assert!(world.disks.contains(&vm.id), "a process without a disk");
-                    assert!(world.networks.contains(&instance()), "a process without a network");
+                    let has_network = world.networks.contains_key(&instance());
+                    assert!(has_network, "a process without a network");
                     if let (Step::Restore, Some(memory)) = (step, &vm.suspended) {
                         assert!(world.snapshots.contains(memory), "a memory that is gone");
                     }
@@ -121,6 +128,8 @@ impl Engine for SimulatedHost {
                         return Err(VmError::NotRunning(vm.id.clone()));
                     };
                     *up = true;
+                    let plugged = world.networks.get(&instance());
+                    assert_eq!(plugged, Some(&vm.nic), "a guest believes in another network");
                     world.paused.remove(&instance());
                     world.claimed += usize::from(world.warm.remove(&instance()));
                 }
@@ -167,7 +176,7 @@ impl Engine for SimulatedHost {
                 *up = false;
                 known.contains(instance)
             });
-            world.networks.retain(|instance| known.contains(instance));
+            world.networks.retain(|instance, _| known.contains(instance));
             world.disks.retain(|disk| vms.iter().any(|vm| vm.id == *disk));
         });
         Ok(())

@@ -6,11 +6,12 @@ mod cases;
 mod host;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use freestyle_store::{AccountId, InstanceId, SnapshotId, Store, VmId, VmPhase};
+use freestyle_store::{AccountId, InstanceId, SnapshotId, Store, VmId, VmPhase, VpcId};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -39,11 +40,13 @@ struct Run {
     told: Arc<Mutex<Told>>,
     account: AccountId,
     stranger: AccountId,
+    vpc: VpcId,
 }
 
 /// The simulated host needs no time, but a busy machine may take some to notice its answers.
 const PATIENCE: Patience =
     Patience { adoption: Duration::from_secs(60), retry: Duration::from_millis(5) };
+const VPC: &str = "10.9.0.0/16";
 const CLIENTS: usize = 4;
 const POOL: usize = 2;
 const PACE: pool::Pace = pool::Pace { quiet: Duration::ZERO, retry: Duration::from_millis(1) };
@@ -52,7 +55,7 @@ impl Run {
     async fn new(seed: u64, store: &Store) -> Self {
         let world = World {
             disks: BTreeSet::new(),
-            networks: BTreeSet::new(),
+            networks: BTreeMap::new(),
             processes: BTreeMap::new(),
             paused: BTreeSet::new(),
             snapshots: BTreeSet::new(),
@@ -65,12 +68,15 @@ impl Run {
             failures: 0,
             silent: false,
         };
+        let account = store.system().create_account("owner").await.unwrap().id;
+        let vpc = store.account_scope(&account).create_vpc(None, VPC.parse().unwrap()).await;
         Self {
             world: Arc::new(Mutex::new(world)),
             changed: Arc::new(Notify::new()),
             greeting: Arc::new(Notify::new()),
             told: Arc::default(),
-            account: store.system().create_account("owner").await.unwrap().id,
+            account,
+            vpc: vpc.unwrap().id,
             stranger: store.system().create_account("stranger").await.unwrap().id,
         }
     }
@@ -98,7 +104,7 @@ impl Run {
             if choice < 4 {
                 let ephemeral = Persistence::Ephemeral { delete_event: DeleteEvent::OnStop };
                 let persistence = if choice == 0 { ephemeral } else { Persistence::Persistent };
-                let request = CreateVm { persistence, ..CreateVm::default() };
+                let request = CreateVm { persistence, nic: self.nic(), ..CreateVm::default() };
                 if let Ok(vm) = service.create(&self.account, request, None).await {
                     let mut told = self.told.lock().unwrap();
                     if choice == 0 {
@@ -147,6 +153,16 @@ impl Run {
         }
     }
 
+    /// A place in the VPC, for some VMs; the same for several, of which all but one are refused.
+    fn nic(&self) -> Option<CreateNic> {
+        let address = match self.random(6) {
+            0..=2 => return None,
+            3 => Some(Ipv4Addr::new(10, 9, 0, 1 + self.random(3) as u8)),
+            _ => None,
+        };
+        Some(CreateNic { vpc: self.vpc.clone(), address, is_default: false })
+    }
+
     async fn take_snapshot(&self, service: &Service<SimulatedHost>, vm: &VmId) {
         let request = TakeSnapshot { name: None, persistence: SnapshotPersistence::Persistent };
         if let Ok(taken) = service.snapshot(&self.account, vm, request).await {
@@ -165,7 +181,7 @@ impl Run {
         let foreign = service.snapshot_info(&self.stranger, &snapshot).await;
         assert!(matches!(foreign, Err(VmError::SnapshotNotFound(_))), "{foreign:?}");
         let spec = Spec { source: Source::Snapshot(snapshot), ..Spec::default() };
-        let request = CreateVm { spec, ..CreateVm::default() };
+        let request = CreateVm { spec, nic: self.nic(), ..CreateVm::default() };
         if let Ok(vm) = service.create(&self.account, request, None).await {
             self.told.lock().unwrap().created.insert(vm.id);
         }
@@ -193,6 +209,8 @@ impl Run {
         let count = 1 + self.random(3) as u32;
         let Ok(children) = service.fork(&self.account, vm, count, None).await else { return };
         assert_eq!(children.len(), count as usize);
+        let parent = service.shared().store.account_scope(&self.account).vm(vm).await.unwrap();
+        assert!(parent.is_none_or(|vm| vm.nic.is_none()), "its children would have its address");
         let mut told = self.told.lock().unwrap();
         for child in children {
             if matches!(child.persistence, Persistence::Ephemeral { .. }) {
@@ -277,7 +295,8 @@ impl Run {
             .collect();
         let disks: BTreeSet<VmId> = records.iter().map(|vm| vm.id.clone()).collect();
         assert_eq!(world.disks, disks, "each VM has its disk and no other disk is left");
-        assert_eq!(world.networks, instances, "each run has its network and no other is left");
+        let networks: BTreeSet<InstanceId> = world.networks.keys().cloned().collect();
+        assert_eq!(networks, instances, "each run has its network and no other is left");
         let processes: BTreeSet<InstanceId> = world.processes.keys().cloned().collect();
         assert_eq!(processes, instances, "each run has its process and no other is left");
         for vm in &records {

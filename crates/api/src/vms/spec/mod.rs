@@ -10,6 +10,7 @@
 //! inner ones. Sizes and sources may only be named once. Fields this version does not act on are
 //! refused unless they are empty: a VM that silently lacks what was asked for is worse than none.
 
+mod nic;
 mod place;
 mod services;
 mod settings;
@@ -30,6 +31,8 @@ use crate::label::label;
 /// Either a VM that can be made or an error the SDK knows.
 pub(super) fn decode_create(request: CreateVmRequest) -> Result<CreateVm, ApiError> {
     const BAD: Code = Code::CreateVmBadRequest;
+    let mut request = request;
+    let nic = nic::decode(request.nics.take().unwrap_or_default(), BAD)?;
     let places = Place::of_create(request)?;
     place::check(&places, BAD)?;
     let (source, sizes) = (place::source(&places, BAD)?, sizes::decode(&places, BAD)?);
@@ -56,6 +59,7 @@ pub(super) fn decode_create(request: CreateVmRequest) -> Result<CreateVm, ApiErr
         },
         activity_threshold_bytes: settings.activity_threshold(BAD)?,
         recreate: settings.recreate,
+        nic,
     })
 }
 

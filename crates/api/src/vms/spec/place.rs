@@ -10,8 +10,7 @@ use crate::error::{ApiError, Code, excerpt};
 use crate::label::label;
 
 /// Fields of the contract that this version does not act on.
-pub(super) const NOT_SUPPORTED: &[&str] =
-    &["baseImage", "dockerCredentials", "nics", "udpHolePunchPorts"];
+pub(super) const NOT_SUPPORTED: &[&str] = &["baseImage", "dockerCredentials", "udpHolePunchPorts"];
 pub(super) const MAX_LAYERS: usize = 32;
 
 /// One place of a body.
@@ -50,6 +49,8 @@ impl Place {
             idle_timeout_seconds,
             activity_threshold_bytes,
             persistence,
+            // The VM's, which no layer has.
+            nics: _,
             recreate,
             wait_for_ready_signal,
             ready_signal_timeout_seconds,

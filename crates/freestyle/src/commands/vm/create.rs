@@ -1,10 +1,13 @@
 //! `freestyle vm create`, and `freestyle vm snapshot boot`, which is the same with a snapshot.
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::process::ExitCode;
 
 use freestyle_client::Client;
-use freestyle_client::wire::{CreateVmRequest, CreateVmResponse, ExecRequest, VmDomain};
+use freestyle_client::wire::{
+    CreateVmRequest, CreateVmResponse, ExecRequest, VmDomain, VmNic, VmNicAddress, VmNicMode,
+};
 use serde_json::json;
 
 use super::exec::{exit_code, print_output, run_and_print_failure};
@@ -22,6 +25,7 @@ Examples:
   freestyle vm create --snapshot ID                     go on from a snapshot
   freestyle vm create --domain app.style.localhost --port 3000
                                                         a VM that is a web site
+  freestyle vm create --vpc ID --ip 192.168.10.10       in a VPC, with that address there
   freestyle vm create --exec 'uname -a' --delete        run one command and clean up
   freestyle vm create --ssh --delete                    a shell in a VM that goes with it";
 
@@ -61,6 +65,12 @@ pub(crate) struct CreateArgs {
     /// Seconds without network traffic until the VM is suspended, or never [default: 300]
     #[arg(long, value_name = "SECONDS")]
     idle_timeout: Option<IdleTimeout>,
+    /// VPC to be in
+    #[arg(long, value_name = "ID")]
+    vpc: Option<String>,
+    /// Address in the VPC [default: one that is free]
+    #[arg(long, value_name = "ADDR", requires = "vpc")]
+    ip: Option<Ipv4Addr>,
     #[command(flatten)]
     then: Then,
 }
@@ -88,8 +98,20 @@ pub(super) async fn create(
     client: &Client,
     environment: &Environment,
 ) -> Result<ExitCode, CliError> {
-    let CreateArgs { name, snapshot, vcpus, memory, disk, apt, domain, port, idle_timeout, then } =
-        args;
+    let CreateArgs {
+        name,
+        snapshot,
+        vcpus,
+        memory,
+        disk,
+        apt,
+        domain,
+        port,
+        idle_timeout,
+        vpc,
+        ip,
+        then,
+    } = args;
     let domain = domain.map(|domain| vec![VmDomain { domain, vm_port: Some(port.into()) }]);
     let request = CreateVmRequest {
         name,
@@ -100,9 +122,22 @@ pub(super) async fn create(
         apt_deps: (!apt.is_empty()).then_some(apt),
         idle_timeout_seconds: on_the_wire(idle_timeout),
         domains: domain,
+        nics: vpc.map(|vpc| vec![nic(vpc, ip)]),
         ..CreateVmRequest::default()
     };
     make(&request, then, client, environment).await
+}
+
+/// A place in a VPC that the VM is known by everywhere.
+fn nic(vpc: String, ip: Option<Ipv4Addr>) -> VmNic {
+    let any = VmNicAddress::Any(true);
+    VmNic {
+        vpc,
+        mode: VmNicMode::Routed,
+        ipv4: ip.map_or(any, |ip| VmNicAddress::Fixed(ip.to_string())),
+        default: Some(true),
+        backend: None,
+    }
 }
 
 /// Creates a VM and does with it what was asked.
