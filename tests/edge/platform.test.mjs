@@ -25,10 +25,8 @@ test("the server itself is reached by its platform domain, which nobody can map"
     const { repoId } = await freestyle.git.repos.create({ name: "site" });
     const git = new Git();
     t.after(git.remove);
-    const secure = [
-      ...["-c", `http.sslCAInfo=${ca}`, "-c", `http.proxy=`],
-      ...["-c", `http.curloptResolve=git.style.localhost:${port}:127.0.0.1`],
-    ];
+    Object.assign(git.env, { GIT_SSL_CAINFO: ca, https_proxy: "", HTTPS_PROXY: "" });
+    const secure = ["-c", `http.curloptResolve=git.style.localhost:${port}:127.0.0.1`];
     const remote = cloneUrl(gitUrl, key.secret, repoId);
     await git.ok(".", ...secure, "clone", "-q", remote, "work");
     const pushed = await git.commit("work", "large", "x".repeat(3 << 20));

@@ -22,10 +22,17 @@ export class Pebble {
     pebble.dir = mkdtempSync(join(tmpdir(), "fse2e-acme-"));
     atExit(pebble.stop);
     pebble.certificate = join(pebble.dir, "own.pem");
+    const config = join(pebble.dir, "openssl.cnf");
+    // A server's certificate, which by default is made as one of an authority.
+    writeFileSync(
+      config,
+      "[req]\ndistinguished_name=name\nx509_extensions=server\nprompt=no\n[name]\nCN=pebble\n" +
+        "[server]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n",
+    );
     const { code, stderr } = await run("openssl", [
       ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
       ...["-keyout", join(pebble.dir, "own.key"), "-out", pebble.certificate, "-days", "2"],
-      ...["-subj", "/CN=pebble", "-addext", "subjectAltName=IP:127.0.0.1"],
+      ...["-config", config],
     ]);
     assert.equal(code, 0, stderr);
     return pebble;

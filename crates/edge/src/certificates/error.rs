@@ -1,5 +1,6 @@
 //! Why there is no certificate.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,6 +64,13 @@ impl From<rustls::Error> for CertificateError {
 
 impl From<instant_acme::Error> for CertificateError {
     fn from(error: instant_acme::Error) -> Self {
-        Self::Authority(error.to_string())
+        // What is wrong with a connection is said by what caused the error.
+        let mut reasons = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            reasons += &format!(": {error}");
+            cause = error.source();
+        }
+        Self::Authority(reasons)
     }
 }

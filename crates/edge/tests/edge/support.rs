@@ -287,7 +287,8 @@ pub(crate) struct RawServer {
 
 impl RawServer {
     /// Each connection gets `answer` once the end of a head was heard, and is then closed or kept.
-    pub(crate) async fn start(answer: &'static str, keeps_open: bool) -> Self {
+    pub(crate) async fn start(answer: &str, keeps_open: bool) -> Self {
+        let answer: Arc<str> = answer.into();
         let listener = listener().await;
         let address = listener.local_addr().unwrap();
         let heard = Arc::new(Mutex::new(Vec::<Vec<u8>>::new()));
@@ -295,7 +296,7 @@ impl RawServer {
         let task = tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                let hears = hears.clone();
+                let (hears, answer) = (hears.clone(), answer.clone());
                 let at = {
                     let mut heard = hears.lock().unwrap();
                     heard.push(Vec::new());
