@@ -3,20 +3,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { eventually, fileAccount } from "../support/sdk.mjs";
+import { eventually, fileAccount, install } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("guide redis");
-/** The guest is emulated, and unpacks slowly. */
-const INSTALL_LIMIT_MS = 300_000;
 
 test("Redis runs in every VM made from its snapshot", async () => {
   const { vm: builder } = await freestyle.vms.create({ name: "redis-builder" });
-  const install = await builder.exec({
-    command:
-      "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server",
-    timeoutMs: INSTALL_LIMIT_MS,
-  });
-  assert.equal(install.statusCode, 0, install.stderr);
+  await install(builder, "redis-server");
   await builder.exec("systemctl start redis-server");
   await eventually("Redis answers", async () => {
     const ping = await builder.exec("redis-cli PING");

@@ -5,22 +5,15 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { fileAccount } from "../support/sdk.mjs";
+import { fileAccount, install } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("guide runtimes");
-/** The guest is emulated, and unpacks slowly. */
-const INSTALL_LIMIT_MS = 300_000;
 
 let vm;
 
 before(async () => {
   const { vm: builder } = await freestyle.vms.create({ name: "runtimes-builder" });
-  const install = await builder.exec({
-    command:
-      "apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 nodejs",
-    timeoutMs: INSTALL_LIMIT_MS,
-  });
-  assert.equal(install.statusCode, 0, install.stderr);
+  await install(builder, "python3", "nodejs");
   const { snapshotId } = await builder.snapshot();
   await builder.delete();
   ({ vm } = await freestyle.vms.create({ name: "runtimes-sandbox", snapshotId }));
