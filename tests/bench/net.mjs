@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { atExit } from "../support/cleanup.mjs";
-import { head, load } from "./report.mjs";
+import { load, machine } from "./report.mjs";
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 10);
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
@@ -32,7 +32,9 @@ const namespace = `fsnet-${process.pid}`;
 const [outside, inside] = [`fsn${process.pid}a`, `fsn${process.pid}b`];
 const children = [];
 atExit(() => {
-  for (const child of children) child.kill("SIGKILL");
+  // Which nginx passes on to its workers.
+  for (const child of children) child.kill("SIGTERM");
+  ip("link", "del", outside);
   ip("netns", "del", namespace);
   rmSync(dir, { recursive: true, force: true });
 });
@@ -74,7 +76,7 @@ function nginx(name, http) {
   const config = join(dir, `${name}.conf`);
   writeFileSync(
     config,
-    `daemon off; worker_processes ${cpus().length}; pid ${dir}/${name}.pid; error_log ${dir}/${name}.log;
+    `daemon off; user root; worker_processes ${cpus().length}; pid ${dir}/${name}.pid; error_log ${dir}/${name}.log;
      events { worker_connections 4096; }
      http {
        access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000;
@@ -213,7 +215,7 @@ const median = (list) => list.sort((a, b) => a - b)[Math.floor(list.length / 2)]
 await startServer();
 const edge = await startEdge();
 const peer = await startPeer();
-head();
+console.log(`${machine()}\n`);
 console.log("| request | edge, 1/s | nginx, 1/s | ratio | edge, p99 ms | nginx, p99 ms | load |");
 console.log("|---|---:|---:|---:|---:|---:|---:|");
 for (const scheme of ["http", "https"]) {

@@ -18,10 +18,15 @@ export const load = () => loadavg()[0].toFixed(1);
 
 /** The machine, and the head of the table. */
 export function head() {
+  console.log(machine());
+  console.log("\n| what | p50 | p95 | max | unit | runs |\n|---|---:|---:|---:|---|---:|");
+}
+
+/** What the figures are of. */
+export function machine() {
   const cpu = readFileSync("/proc/cpuinfo", "utf8").match(/model name\s*: (.*)/)?.[1];
   const memory = `${Math.round(totalmem() / 1024 ** 3)} GiB`;
-  console.log(`${cpus().length} cores of ${cpu}, ${memory}, load ${load()}; Node ${process.version}`);
-  console.log("\n| what | p50 | p95 | max | unit | runs |\n|---|---:|---:|---:|---|---:|");
+  return `${cpus().length} cores of ${cpu}, ${memory}, load ${load()}; Node ${process.version}`;
 }
 
 /** A line of the table. Answers its median. */
