@@ -51,6 +51,7 @@ impl World {
             idle_timeout_seconds: None,
             activity_threshold_bytes: None,
             recreate: false,
+            nic: None,
         };
         let scope = self.store.account_scope(account);
         let (vm, create) = scope.insert_vm(&vm, &settings, "create").await.unwrap();
