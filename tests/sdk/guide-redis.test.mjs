@@ -8,7 +8,10 @@ import { eventually, fileAccount, install } from "../support/sdk.mjs";
 const { freestyle } = await fileAccount("guide redis");
 
 test("Redis runs in every VM made from its snapshot", async () => {
-  const { vm: builder } = await freestyle.vms.create({ name: "redis-builder" });
+  const { vm: builder } = await freestyle.vms.create({
+    name: "redis-builder",
+    idleTimeoutSeconds: null,
+  });
   await install(builder, "redis-server");
   await builder.exec("systemctl start redis-server");
   await eventually("Redis answers", async () => {

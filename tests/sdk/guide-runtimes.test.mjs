@@ -12,7 +12,10 @@ const { freestyle } = await fileAccount("guide runtimes");
 let vm;
 
 before(async () => {
-  const { vm: builder } = await freestyle.vms.create({ name: "runtimes-builder" });
+  const { vm: builder } = await freestyle.vms.create({
+    name: "runtimes-builder",
+    idleTimeoutSeconds: null,
+  });
   await install(builder, "python3", "nodejs");
   const { snapshotId } = await builder.snapshot();
   await builder.delete();
