@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,9 +19,9 @@ const PUBLISHED: &str = "/run/freestyle";
 const GENERATION: &str = "generation";
 /// What `/usr/local/bin/fetch-ssh-keys` gives sshd to read.
 const LOGIN_KEY: &str = "authorized_keys";
-/// The address in a VPC that the system was given last. It is in memory, as the address itself is:
+/// The place in a VPC that the system was given last. It is in memory, as the address itself is:
 /// neither is there after a boot, both are in a clone.
-const VPC_ADDRESS: &str = "vpc-address";
+const VPC_NIC: &str = "vpc-nic";
 /// What the image does for its network when it boots, for a system that has not come so far.
 const BASE_NETWORK: &str = "/etc/freestyle/network";
 const SECTOR: u64 = 512;
@@ -84,18 +83,20 @@ impl Machine for LinuxMachine {
     }
 
     fn set_nic(&self, nic: Option<&Nic>) -> io::Result<()> {
-        let had = fs::read_to_string(Path::new(PUBLISHED).join(VPC_ADDRESS)).unwrap_or_default();
-        let had: Option<Ipv4Addr> = had.trim_end().parse().ok();
-        if let Some(address) = had.filter(|address| nic.is_none_or(|nic| nic.address != *address)) {
+        let had = fs::read_to_string(Path::new(PUBLISHED).join(VPC_NIC)).unwrap_or_default();
+        let had = had.trim_end();
+        if nic.is_none_or(|nic| nic::line(nic) != had)
+            && let Some(address) = nic::address_of(had)
+        {
             // The owner may have removed it.
             let _ = ip(&nic::commands_to_leave(address));
-            withdraw(VPC_ADDRESS)?;
+            withdraw(VPC_NIC)?;
         }
         let Some(nic) = nic else { return Ok(()) };
         // A guest that boots may be as far or not: both do what is not done yet.
         ip(&fs::read_to_string(BASE_NETWORK)?)?;
         ip(&nic::commands_to_join(nic))?;
-        publish(VPC_ADDRESS, &nic.address.to_string())
+        publish(VPC_NIC, &nic::line(nic))
     }
 
     fn publish_generation(&self, generation: &Generation) -> io::Result<()> {

@@ -15,6 +15,17 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 /// Lower than that of the image's own default route.
 const DEFAULT_METRIC: u32 = 50;
 
+/// A place, as a line of text: another place is another line.
+pub(crate) fn line(nic: &Nic) -> String {
+    let Nic { address, prefix_length, is_default } = nic;
+    format!("{address}/{prefix_length}{}", if *is_default { " default" } else { "" })
+}
+
+/// The address of such a line.
+pub(crate) fn address_of(line: &str) -> Option<Ipv4Addr> {
+    line.split_once('/')?.0.parse().ok()
+}
+
 /// Makes the guest a member of its VPC. Changes nothing where it is one.
 pub(crate) fn commands_to_join(nic: &Nic) -> String {
     let Nic { address, prefix_length, is_default } = *nic;
@@ -53,6 +64,14 @@ mod tests {
         );
         assert!(commands_to_join(&nic(26, false)).contains("route replace 192.168.10.64/26 "));
         assert!(commands_to_join(&nic(0, false)).contains("route replace 0.0.0.0/0 "));
+    }
+
+    #[test]
+    fn a_place_is_told_from_every_other() {
+        let lines = [nic(24, false), nic(24, true), nic(16, false)].map(|nic| line(&nic));
+        assert_eq!(lines, ["192.168.10.77/24", "192.168.10.77/24 default", "192.168.10.77/16"]);
+        assert!(lines.iter().all(|line| address_of(line) == Some([192, 168, 10, 77].into())));
+        assert_eq!(address_of(""), None);
     }
 
     #[test]
