@@ -357,9 +357,9 @@ test("a VPC and a laptop in it outlive a killed server", () =>
     try {
       await laptop.up((await vpc.wireguard.createEphemeral()).clientConfig);
       const sshd = /^SSH-2\.0-/;
-      const asked = "timeout 20 bash -c 'head -c 8 < /dev/tcp/192.168.20.11/22'";
+      const asked = "timeout 50 bash -c 'head -c 8 < /dev/tcp/192.168.20.11/22'";
       assert.match(await sh(one.vm, asked), sshd);
-      assert.match(await laptop.greeting("192.168.20.11", 22), sshd);
+      assert.match(await laptop.greeting("192.168.20.11", 22, 60_000), sshd);
 
       await server.kill();
       const [, port] = server.wireguardEndpoint.match(/:(\d+)$/);
@@ -374,7 +374,10 @@ test("a VPC and a laptop in it outlive a killed server", () =>
       assert.match(await sh(three, asked), sshd);
       await freestyle.vms.ref({ vmId: two.vmId }).stop();
       await freestyle.vms.ref({ vmId: two.vmId }).start();
-      assert.match(await laptop.greeting("192.168.20.11", 22, 60_000), sshd);
+      // It is started before its sshd is.
+      await eventually("sshd answers", async () =>
+        sshd.test(await laptop.greeting("192.168.20.11", 22, 60_000)),
+      );
       await laptop.down();
     } finally {
       laptop.stop();

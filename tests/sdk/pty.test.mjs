@@ -55,6 +55,8 @@ test("a session is a login shell at a terminal of its own", async () => {
   // Jobs are the shell's to control.
   terminal.type("sleep 1000 & jobs; fg\n");
   await terminal.see(/Running\s+sleep 1000/);
+  const isInFront = async () => (await sh(vm, "ps -C sleep -o stat= -o args=")).match(/\+ *sleep 1000/);
+  await eventually("it is the shell's foreground job", isInFront);
   terminal.session.signal("SIGINT");
   assert.equal(await terminal.run("jobs"), "");
 

@@ -12,10 +12,12 @@ const { freestyle } = await fileAccount("spec");
 test("packages of every layer are installed, and the VM is building meanwhile", async () => {
   const spec = new VmSpec().aptDeps("tree").snapshot().aptDeps("jq", "tree");
   const creating = freestyle.vms.create({ name: "with packages", spec });
-  await eventually("the VM is listed as building", async () => {
+  const isListed = async () => {
     const { vms, buildingCount } = await freestyle.vms.list();
     return buildingCount === 1 && vms[0].state === "building" && vms[0].name === "with packages";
-  });
+  };
+  // After the layer below it is made, by another VM.
+  await eventually("the VM is listed as building", isListed, 300_000);
 
   const { vm } = await creating;
 
