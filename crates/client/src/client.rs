@@ -1,35 +1,27 @@
-//! One method per documented call.
+//! The calls on VMs and their snapshots, and what all calls are made with.
 
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 
 use crate::error::ClientError;
 use crate::http::{Http, json};
 use crate::pty::Pty;
 use crate::wire::{
-    AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CompleteVerificationRequest,
-    CreateTokenResponse, CreateVmRequest, CreateVmResponse, CreateVpcRequest, CreateVpcResponse,
-    CreateWireguardEphemeralRequest, CreateWireguardEphemeralResponse, DeleteSnapshotResponse,
-    DeleteVmResponse, DeleteVpcResponse, DeleteWireguardEphemeralRequest, DomainMapping,
-    DomainResponse, DomainVerification, Empty, ExecRequest, ExecResponse, ForkVmRequest,
-    ForkVmResponse, GetVmResponse, GitPermission, GitPermissionRequest, Identity, KillVmResponse,
-    LINUX_USER_HEADER, ListDomainsQuery, ListGitPermissionsResponse, ListIdentitiesQuery,
-    ListIdentitiesResponse, ListMappingsQuery, ListPermissionsQuery, ListPtySessionsResponse,
-    ListSnapshotsQuery, ListSnapshotsResponse, ListTokensResponse, ListVmPermissionsResponse,
-    ListVmsQuery, ListVmsResponse, ListVpcsResponse, MapDomainRequest, OpenPtyQuery,
-    OptimizeVmResponse, OwnedDomain, PendingVerification, ReadFileOrDirResponse,
-    RenameSnapshotRequest, RenameSnapshotResponse, ResizeVmRequest, SnapshotRecord,
-    SnapshotVmRequest, SnapshotVmResponse, SshResponse, StartVmRequest, StartVmResponse,
-    StopVmResponse, SuspendVmResponse, VerifyDomainRequest, VmPermission, VmPermissionRequest,
-    WhoamiResponse, WriteFileRequest,
+    AttachPtyQuery, AwaitVmResponse, ClosePtySessionResponse, CreateVmRequest, CreateVmResponse,
+    DeleteSnapshotResponse, DeleteVmResponse, Empty, ExecRequest, ExecResponse, ForkVmRequest,
+    ForkVmResponse, GetVmResponse, KillVmResponse, LINUX_USER_HEADER, ListPtySessionsResponse,
+    ListSnapshotsQuery, ListSnapshotsResponse, ListVmsQuery, ListVmsResponse, OpenPtyQuery,
+    OptimizeVmResponse, ReadFileOrDirResponse, RenameSnapshotRequest, RenameSnapshotResponse,
+    ResizeVmRequest, SnapshotRecord, SnapshotVmRequest, SnapshotVmResponse, SshResponse,
+    StartVmRequest, StartVmResponse, StopVmResponse, SuspendVmResponse, WhoamiResponse,
+    WriteFileRequest,
 };
 
-/// What a path segment or a query value may hold as it is; a slash is encoded.
+/// What a path segment may hold as it is; a slash is encoded.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-
-const VERIFICATIONS: &str = "/domains/v1/verifications";
 
 /// A connection pool to one server, with one account's API key. Cheap to clone.
 ///
@@ -72,7 +64,7 @@ impl Client {
 
     /// Lists the account's VMs, newest first.
     pub async fn list_vms(&self, query: &ListVmsQuery) -> Result<ListVmsResponse, ClientError> {
-        let path = format!("/v1/vms{}", list_vms_query(query));
+        let path = format!("/v1/vms{}", query_string(query));
         self.http.call(Method::GET, &path, None, None).await
     }
 
@@ -117,8 +109,7 @@ impl Client {
 
     /// Changes a VM's sizes; one that runs is stopped and started.
     pub async fn resize_vm(&self, vm: &str, request: &ResizeVmRequest) -> Result<(), ClientError> {
-        let Empty {} = self.post(vm, "/resize", Some(json(request))).await?;
-        Ok(())
+        self.post(vm, "/resize", Some(json(request))).await.map(nothing)
     }
 
     /// Makes VMs that go on from where this one is, and waits until they answer.
@@ -149,7 +140,7 @@ impl Client {
         &self,
         query: &ListSnapshotsQuery,
     ) -> Result<ListSnapshotsResponse, ClientError> {
-        let path = format!("/v1/vms/snapshots{}", list_snapshots_query(query));
+        let path = format!("/v1/vms/snapshots{}", query_string(query));
         self.http.call(Method::GET, &path, None, None).await
     }
 
@@ -206,222 +197,10 @@ impl Client {
         request: &WriteFileRequest,
     ) -> Result<(), ClientError> {
         let body = Some(json(request));
-        let Empty {} =
-            self.http.call(Method::PUT, &file_path(vm, path), user_header(user)?, body).await?;
-        Ok(())
-    }
-
-    /// Makes an identity, who can do nothing until it has a token and a grant.
-    pub async fn create_identity(&self) -> Result<Identity, ClientError> {
-        self.http.call(Method::POST, "/identity/v1/identities", None, None).await
-    }
-
-    /// Lists the account's identities, oldest first.
-    pub async fn list_identities(
-        &self,
-        query: &ListIdentitiesQuery,
-    ) -> Result<ListIdentitiesResponse, ClientError> {
-        let ListIdentitiesQuery { limit, offset, include_managed } = query;
-        let query = query_string([
-            ("limit", limit.map(|value| value.to_string())),
-            ("offset", offset.map(|value| value.to_string())),
-            ("includeManaged", include_managed.map(|value| value.to_string())),
-        ]);
-        let path = format!("/identity/v1/identities{query}");
-        self.http.call(Method::GET, &path, None, None).await
-    }
-
-    /// Deletes an identity, its tokens and all that it was granted.
-    pub async fn delete_identity(&self, identity: &str) -> Result<(), ClientError> {
-        self.identity(Method::DELETE, identity, "", None).await.map(nothing)
-    }
-
-    /// Makes a token. It is in the answer and never shown again.
-    pub async fn create_token(&self, identity: &str) -> Result<CreateTokenResponse, ClientError> {
-        self.identity(Method::POST, identity, "/tokens", None).await
-    }
-
-    /// Lists an identity's tokens, oldest first.
-    pub async fn list_tokens(&self, identity: &str) -> Result<ListTokensResponse, ClientError> {
-        self.identity(Method::GET, identity, "/tokens", None).await
-    }
-
-    /// Ends a token at once.
-    pub async fn revoke_token(&self, identity: &str, token: &str) -> Result<(), ClientError> {
-        let path = format!("/tokens/{}", encode(token));
-        self.identity(Method::DELETE, identity, &path, None).await.map(nothing)
-    }
-
-    /// Lets an identity use a VM.
-    pub async fn grant_vm(
-        &self,
-        identity: &str,
-        vm: &str,
-        request: &VmPermissionRequest,
-    ) -> Result<VmPermission, ClientError> {
-        let body = Some(json(request));
-        self.identity(Method::POST, identity, &permission_path("vm", vm), body).await
-    }
-
-    /// Replaces as which Linux users an identity may use a VM.
-    pub async fn update_vm_permission(
-        &self,
-        identity: &str,
-        vm: &str,
-        request: &VmPermissionRequest,
-    ) -> Result<VmPermission, ClientError> {
-        let body = Some(json(request));
-        self.identity(Method::PUT, identity, &permission_path("vm", vm), body).await
-    }
-
-    /// As whom an identity may use a VM.
-    pub async fn get_vm_permission(
-        &self,
-        identity: &str,
-        vm: &str,
-    ) -> Result<VmPermission, ClientError> {
-        self.identity(Method::GET, identity, &permission_path("vm", vm), None).await
-    }
-
-    /// Lists the VMs that an identity may use, in the order in which they were granted.
-    pub async fn list_vm_permissions(
-        &self,
-        identity: &str,
-        query: &ListPermissionsQuery,
-    ) -> Result<ListVmPermissionsResponse, ClientError> {
-        let path = format!("/permissions/vm{}", list_permissions_query(query));
-        self.identity(Method::GET, identity, &path, None).await
-    }
-
-    /// Ends an identity's right to use a VM at once.
-    pub async fn revoke_vm(&self, identity: &str, vm: &str) -> Result<(), ClientError> {
-        let path = permission_path("vm", vm);
-        self.identity(Method::DELETE, identity, &path, None).await.map(nothing)
-    }
-
-    /// Lets an identity read or write a repository.
-    pub async fn grant_repository(
-        &self,
-        identity: &str,
-        repository: &str,
-        request: &GitPermissionRequest,
-    ) -> Result<(), ClientError> {
-        let (path, body) = (permission_path("git", repository), Some(json(request)));
-        self.identity(Method::POST, identity, &path, body).await.map(nothing)
-    }
-
-    /// Replaces what an identity may do with a repository.
-    pub async fn update_repository_permission(
-        &self,
-        identity: &str,
-        repository: &str,
-        request: &GitPermissionRequest,
-    ) -> Result<(), ClientError> {
-        let (path, body) = (permission_path("git", repository), Some(json(request)));
-        self.identity(Method::PUT, identity, &path, body).await.map(nothing)
-    }
-
-    /// What an identity may do with a repository.
-    pub async fn get_repository_permission(
-        &self,
-        identity: &str,
-        repository: &str,
-    ) -> Result<GitPermission, ClientError> {
-        self.identity(Method::GET, identity, &permission_path("git", repository), None).await
-    }
-
-    /// Lists the repositories that an identity may use, in the order in which they were granted.
-    pub async fn list_repository_permissions(
-        &self,
-        identity: &str,
-        query: &ListPermissionsQuery,
-    ) -> Result<ListGitPermissionsResponse, ClientError> {
-        let path = format!("/permissions/git{}", list_permissions_query(query));
-        self.identity(Method::GET, identity, &path, None).await
-    }
-
-    /// Ends an identity's right to use a repository at once.
-    pub async fn revoke_repository(
-        &self,
-        identity: &str,
-        repository: &str,
-    ) -> Result<(), ClientError> {
-        let path = permission_path("git", repository);
-        self.identity(Method::DELETE, identity, &path, None).await.map(nothing)
-    }
-
-    /// Says what the DNS of a domain has to say for it to be the account's.
-    pub async fn verify_domain(&self, domain: &str) -> Result<DomainVerification, ClientError> {
-        let request = VerifyDomainRequest { domain: domain.to_owned() };
-        self.http.call(Method::POST, VERIFICATIONS, None, Some(json(&request))).await
-    }
-
-    /// Has the DNS looked at. Answers the domain, which then is the account's.
-    pub async fn complete_verification(
-        &self,
-        which: &CompleteVerificationRequest,
-    ) -> Result<DomainResponse, ClientError> {
-        self.http.call(Method::PUT, VERIFICATIONS, None, Some(json(which))).await
-    }
-
-    /// Lists what is still to be proven, oldest first.
-    pub async fn list_verifications(&self) -> Result<Vec<PendingVerification>, ClientError> {
-        self.http.call(Method::GET, VERIFICATIONS, None, None).await
-    }
-
-    /// Lists the account's domains, oldest first.
-    pub async fn list_domains(
-        &self,
-        query: &ListDomainsQuery,
-    ) -> Result<Vec<OwnedDomain>, ClientError> {
-        let ListDomainsQuery { limit, offset, implicitly_owned } = query;
-        let query = query_string([
-            ("limit", limit.map(|value| value.to_string())),
-            ("offset", offset.map(|value| value.to_string())),
-            ("implicitlyOwned", implicitly_owned.map(|value| value.to_string())),
-        ]);
-        self.http.call(Method::GET, &format!("/domains/v1/domains{query}"), None, None).await
-    }
-
-    /// Has a domain lead to a port of a VM.
-    pub async fn map_domain(
-        &self,
-        domain: &str,
-        request: &MapDomainRequest,
-    ) -> Result<DomainMapping, ClientError> {
-        let path = mapping_path(domain);
-        self.http.call(Method::POST, &path, None, Some(json(request))).await
-    }
-
-    /// Lists the account's mappings, newest first.
-    pub async fn list_mappings(
-        &self,
-        query: &ListMappingsQuery,
-    ) -> Result<Vec<DomainMapping>, ClientError> {
-        let ListMappingsQuery { offset, limit, domain_ownership, domain } = query;
-        let query = query_string([
-            ("offset", offset.map(|value| value.to_string())),
-            ("limit", limit.map(|value| value.to_string())),
-            ("domainOwnership", domain_ownership.clone()),
-            ("domain", domain.clone()),
-        ]);
-        self.http.call(Method::GET, &format!("/domains/v1/mappings{query}"), None, None).await
-    }
-
-    /// Has a domain lead nowhere.
-    pub async fn unmap_domain(&self, domain: &str) -> Result<(), ClientError> {
-        self.http.call(Method::DELETE, &mapping_path(domain), None, None).await.map(nothing)
-    }
-
-    async fn identity<T: serde::de::DeserializeOwned>(
-        &self,
-        method: Method,
-        identity: &str,
-        path: &str,
-        body: Option<Bytes>,
-    ) -> Result<T, ClientError> {
-        let path = format!("/identity/v1/identities/{}{path}", encode(identity));
-        self.http.call(method, &path, None, body).await
+        self.http
+            .call(Method::PUT, &file_path(vm, path), user_header(user)?, body)
+            .await
+            .map(nothing)
     }
 
     /// Starts a terminal session as `user`, root where absent, and looks on.
@@ -431,14 +210,7 @@ impl Client {
         user: Option<&str>,
         query: &OpenPtyQuery,
     ) -> Result<Pty, ClientError> {
-        let OpenPtyQuery { cols, rows, exec, session_id } = query;
-        let query = query_string([
-            ("cols", cols.map(|value| value.to_string())),
-            ("rows", rows.map(|value| value.to_string())),
-            ("exec", exec.clone()),
-            ("sessionId", session_id.clone()),
-        ]);
-        let path = format!("{}{query}", vm_path(vm, "/pty"));
+        let path = vm_path(vm, &format!("/pty{}", query_string(query)));
         Ok(Pty::new(self.http.websocket(&path, user_header(user)?).await?).await)
     }
 
@@ -450,12 +222,7 @@ impl Client {
         session: &str,
         query: &AttachPtyQuery,
     ) -> Result<Pty, ClientError> {
-        let AttachPtyQuery { cols, rows } = query;
-        let query = query_string([
-            ("cols", cols.map(|value| value.to_string())),
-            ("rows", rows.map(|value| value.to_string())),
-        ]);
-        let path = format!("{}{query}", pty_path(vm, session));
+        let path = format!("{}{}", pty_path(vm, session), query_string(query));
         Ok(Pty::new(self.http.websocket(&path, user_header(user)?).await?).await)
     }
 
@@ -478,45 +245,6 @@ impl Client {
     ) -> Result<ClosePtySessionResponse, ClientError> {
         let path = pty_path(vm, session);
         self.http.call(Method::DELETE, &path, user_header(user)?, None).await
-    }
-
-    /// Makes a VPC.
-    pub async fn create_vpc(
-        &self,
-        request: &CreateVpcRequest,
-    ) -> Result<CreateVpcResponse, ClientError> {
-        self.http.call(Method::POST, "/v1/vpcs", None, Some(json(request))).await
-    }
-
-    /// Lists the account's VPCs, oldest first, and the VMs in them.
-    pub async fn list_vpcs(&self) -> Result<ListVpcsResponse, ClientError> {
-        self.http.call(Method::GET, "/v1/vpcs", None, None).await
-    }
-
-    /// Deletes a VPC that no VM has a NIC in.
-    pub async fn delete_vpc(&self, vpc: &str) -> Result<DeleteVpcResponse, ClientError> {
-        self.http.call(Method::DELETE, &vpc_path(vpc, ""), None, None).await
-    }
-
-    /// Begins an ephemeral WireGuard session in a VPC.
-    pub async fn create_wireguard_ephemeral(
-        &self,
-        vpc: &str,
-    ) -> Result<CreateWireguardEphemeralResponse, ClientError> {
-        let body = Some(json(&CreateWireguardEphemeralRequest {}));
-        self.http.call(Method::POST, &vpc_path(vpc, "/wireguard/ephemeral"), None, body).await
-    }
-
-    /// Closes an ephemeral WireGuard session, at once.
-    pub async fn delete_wireguard_ephemeral(
-        &self,
-        vpc: &str,
-        session: &str,
-    ) -> Result<(), ClientError> {
-        let request = DeleteWireguardEphemeralRequest { session_id: session.to_owned() };
-        let path = vpc_path(vpc, "/wireguard/ephemeral");
-        let Empty {} = self.http.call(Method::DELETE, &path, None, Some(json(&request))).await?;
-        Ok(())
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -545,71 +273,19 @@ fn pty_path(vm: &str, session: &str) -> String {
     format!("/v1/vms/{}/pty/sessions/{}", encode(vm), encode(session))
 }
 
-fn vpc_path(vpc: &str, action: &str) -> String {
-    format!("/v1/vpcs/{}{action}", encode(vpc))
-}
-
 fn snapshot_path(snapshot: &str) -> String {
     format!("/v1/vms/snapshots/{}", encode(snapshot))
 }
 
-fn mapping_path(domain: &str) -> String {
-    format!("/domains/v1/mappings/{}", encode(domain))
+/// What a query says, to stand behind a path; nothing if it says nothing.
+pub(crate) fn query_string(query: &impl Serialize) -> String {
+    let text = serde_urlencoded::to_string(query).expect("a query is a flat struct");
+    // A plus of a value's own is encoded: those that are left mean a space.
+    if text.is_empty() { text } else { format!("?{}", text.replace('+', "%20")) }
 }
 
-fn permission_path(kind: &str, id: &str) -> String {
-    format!("/permissions/{kind}/{}", encode(id))
-}
-
-fn list_permissions_query(query: &ListPermissionsQuery) -> String {
-    let ListPermissionsQuery { limit, offset } = query;
-    query_string([
-        ("limit", limit.map(|value| value.to_string())),
-        ("offset", offset.map(|value| value.to_string())),
-    ])
-}
-
-fn nothing(Empty {}: Empty) {}
-
-fn list_vms_query(query: &ListVmsQuery) -> String {
-    let ListVmsQuery { limit, offset, vm_state, include_deleted, search } = query;
-    query_string([
-        ("limit", limit.map(|value| value.to_string())),
-        ("offset", offset.map(|value| value.to_string())),
-        ("vmState", vm_state.map(|value| value.to_string())),
-        ("includeDeleted", include_deleted.map(|value| value.to_string())),
-        ("search", search.clone()),
-    ])
-}
-
-fn list_snapshots_query(query: &ListSnapshotsQuery) -> String {
-    let ListSnapshotsQuery {
-        include_deleted,
-        include_failed,
-        include_building,
-        include_cancelled,
-        include_lost,
-    } = query;
-    let fields = [
-        ("includeDeleted", include_deleted),
-        ("includeFailed", include_failed),
-        ("includeBuilding", include_building),
-        ("includeCancelled", include_cancelled),
-        ("includeLost", include_lost),
-    ];
-    query_string(fields.map(|(name, value)| (name, value.map(|value| value.to_string()))))
-}
-
-/// The fields that are there, encoded.
-pub(crate) fn query_string<const N: usize>(fields: [(&str, Option<String>); N]) -> String {
-    let mut text = String::new();
-    for (name, value) in fields {
-        let Some(value) = value else { continue };
-        text.push(if text.is_empty() { '?' } else { '&' });
-        text.push_str(&format!("{name}={}", encode(&value)));
-    }
-    text
-}
+/// The answer of a call that has none.
+pub(crate) fn nothing(Empty {}: Empty) {}
 
 fn user_header(user: Option<&str>) -> Result<Option<(HeaderName, HeaderValue)>, ClientError> {
     let Some(user) = user else { return Ok(None) };
@@ -629,19 +305,19 @@ mod tests {
 
     #[test]
     fn absent_query_fields_are_not_sent() {
-        assert_eq!(list_vms_query(&ListVmsQuery::default()), "");
+        assert_eq!(query_string(&ListVmsQuery::default()), "");
         let query = ListVmsQuery {
             limit: Some(5),
             vm_state: Some(VmState::Running),
             search: Some("a&b".into()),
             ..ListVmsQuery::default()
         };
-        assert_eq!(list_vms_query(&query), "?limit=5&vmState=running&search=a%26b");
+        assert_eq!(query_string(&query), "?limit=5&vmState=running&search=a%26b");
         let query = ListSnapshotsQuery {
             include_deleted: Some(true),
             include_lost: Some(false),
             ..ListSnapshotsQuery::default()
         };
-        assert_eq!(list_snapshots_query(&query), "?includeDeleted=true&includeLost=false");
+        assert_eq!(query_string(&query), "?includeDeleted=true&includeLost=false");
     }
 }

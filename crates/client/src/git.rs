@@ -2,10 +2,9 @@
 
 use hyper::Method;
 
-use crate::client::{Client, encode, query_string};
+use crate::client::{Client, encode, nothing, query_string};
 use crate::error::ClientError;
 use crate::http::json;
-use crate::wire::Empty;
 use crate::wire::git::{
     CommitSearchQuery, ContentSearchQuery, ContentsQuery, CreateRepoRequest, CreateRepoResponse,
     CreateTriggerRequest, CreateTriggerResponse, EnableGithubSyncRequest, FileSearchQuery,
@@ -31,19 +30,12 @@ impl Client {
         &self,
         query: &ListReposQuery,
     ) -> Result<ListReposResponse, ClientError> {
-        let ListReposQuery { limit, offset, search } = query;
-        let query = query_string([
-            ("limit", text(limit)),
-            ("offset", text(offset)),
-            ("search", search.clone()),
-        ]);
-        self.get(&format!("/git/v1/repo{query}")).await
+        self.get(&format!("/git/v1/repo{}", query_string(query))).await
     }
 
     /// Deletes a repository with everything in it.
     pub async fn delete_repo(&self, repo: &str) -> Result<(), ClientError> {
-        let Empty {} = self.http.call(Method::DELETE, &repo_path(repo, ""), None, None).await?;
-        Ok(())
+        self.http.call(Method::DELETE, &repo_path(repo, ""), None, None).await.map(nothing)
     }
 
     /// Where native git finds repositories.
@@ -69,8 +61,7 @@ impl Client {
     /// Deletes a trigger; what was not delivered yet never is.
     pub async fn delete_trigger(&self, repo: &str, trigger: &str) -> Result<(), ClientError> {
         let path = trigger_path(repo, trigger, "");
-        let Empty {} = self.http.call(Method::DELETE, &path, None, None).await?;
-        Ok(())
+        self.http.call(Method::DELETE, &path, None, None).await.map(nothing)
     }
 
     /// Lists what was and is to be delivered to a trigger, newest first.
@@ -80,9 +71,8 @@ impl Client {
         trigger: &str,
         query: &ListDeliveriesQuery,
     ) -> Result<ListDeliveriesResponse, ClientError> {
-        let ListDeliveriesQuery { limit, offset } = query;
-        let query = query_string([("limit", text(limit)), ("offset", text(offset))]);
-        self.get(&trigger_path(repo, trigger, &format!("/deliveries{query}"))).await
+        let rest = format!("/deliveries{}", query_string(query));
+        self.get(&trigger_path(repo, trigger, &rest)).await
     }
 
     /// Delivers something once more.
@@ -108,15 +98,13 @@ impl Client {
         request: &EnableGithubSyncRequest,
     ) -> Result<(), ClientError> {
         let (path, body) = (repo_path(repo, "/github-sync"), Some(json(request)));
-        let Empty {} = self.http.call(Method::POST, &path, None, body).await?;
-        Ok(())
+        self.http.call(Method::POST, &path, None, body).await.map(nothing)
     }
 
     /// Ends the sync with GitHub.
     pub async fn disable_github_sync(&self, repo: &str) -> Result<(), ClientError> {
         let path = repo_path(repo, "/github-sync");
-        let Empty {} = self.http.call(Method::DELETE, &path, None, None).await?;
-        Ok(())
+        self.http.call(Method::DELETE, &path, None, None).await.map(nothing)
     }
 
     /// The GitHub App of the account.
@@ -134,8 +122,7 @@ impl Client {
 
     /// Forgets the GitHub App of the account.
     pub async fn delete_github_app(&self) -> Result<(), ClientError> {
-        let Empty {} = self.http.call(Method::DELETE, GITHUB_APP, None, None).await?;
-        Ok(())
+        self.http.call(Method::DELETE, GITHUB_APP, None, None).await.map(nothing)
     }
 
     /// Reads a file of a repository or lists a directory; the empty path is the root.
@@ -145,9 +132,8 @@ impl Client {
         path: &str,
         query: &ContentsQuery,
     ) -> Result<GitContents, ClientError> {
-        let ContentsQuery { rev, recursive } = query;
-        let query = query_string([("rev", rev.clone()), ("recursive", text(recursive))]);
-        self.get(&repo_path(repo, &format!("/contents/{}{query}", encode(path)))).await
+        let rest = format!("/contents/{}{}", encode(path), query_string(query));
+        self.get(&repo_path(repo, &rest)).await
     }
 
     /// Lists commits of a branch.
@@ -156,18 +142,7 @@ impl Client {
         repo: &str,
         query: &ListCommitsQuery,
     ) -> Result<ListCommitsResponse, ClientError> {
-        let ListCommitsQuery { branch, limit, offset, order, since, until, disable_total_count } =
-            query;
-        let query = query_string([
-            ("branch", branch.clone()),
-            ("limit", text(limit)),
-            ("offset", text(offset)),
-            ("order", order.map(|order| order.as_str().to_owned())),
-            ("since", since.clone()),
-            ("until", until.clone()),
-            ("disableTotalCount", text(disable_total_count)),
-        ]);
-        self.get(&repo_path(repo, &format!("/git/commits{query}"))).await
+        self.get(&repo_path(repo, &format!("/git/commits{}", query_string(query)))).await
     }
 
     /// Searches the text of files.
@@ -176,7 +151,7 @@ impl Client {
         repo: &str,
         query: &ContentSearchQuery,
     ) -> Result<SearchContentsResponse, ClientError> {
-        self.get(&repo_path(repo, &format!("/search{}", content_search_query(query)))).await
+        self.get(&repo_path(repo, &format!("/search{}", query_string(query)))).await
     }
 
     /// Searches the lines that commits added or removed.
@@ -185,7 +160,7 @@ impl Client {
         repo: &str,
         query: &ContentSearchQuery,
     ) -> Result<SearchDiffsResponse, ClientError> {
-        self.get(&repo_path(repo, &format!("/search/diffs{}", content_search_query(query)))).await
+        self.get(&repo_path(repo, &format!("/search/diffs{}", query_string(query)))).await
     }
 
     /// Searches the names of files.
@@ -194,18 +169,7 @@ impl Client {
         repo: &str,
         query: &FileSearchQuery,
     ) -> Result<SearchFilesResponse, ClientError> {
-        let query = query_string([
-            ("query", Some(query.query.clone())),
-            ("rev", query.rev.clone()),
-            ("ref", query.reference.clone()),
-            ("pathPattern", query.path_pattern.clone()),
-            ("excludePattern", query.exclude_pattern.clone()),
-            ("maxResults", text(&query.max_results)),
-            ("caseSensitive", text(&query.case_sensitive)),
-            ("isRegex", text(&query.is_regex)),
-            ("offset", text(&query.offset)),
-        ]);
-        self.get(&repo_path(repo, &format!("/search/files{query}"))).await
+        self.get(&repo_path(repo, &format!("/search/files{}", query_string(query)))).await
     }
 
     /// Searches the messages of commits.
@@ -214,16 +178,7 @@ impl Client {
         repo: &str,
         query: &CommitSearchQuery,
     ) -> Result<SearchCommitsResponse, ClientError> {
-        let query = query_string([
-            ("query", Some(query.query.clone())),
-            ("rev", query.rev.clone()),
-            ("ref", query.reference.clone()),
-            ("maxResults", text(&query.max_results)),
-            ("caseSensitive", text(&query.case_sensitive)),
-            ("isRegex", text(&query.is_regex)),
-            ("offset", text(&query.offset)),
-        ]);
-        self.get(&repo_path(repo, &format!("/search/commits{query}"))).await
+        self.get(&repo_path(repo, &format!("/search/commits{}", query_string(query)))).await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -237,25 +192,6 @@ fn trigger_path(repo: &str, trigger: &str, rest: &str) -> String {
 
 fn repo_path(repo: &str, rest: &str) -> String {
     format!("/git/v1/repo/{}{rest}", encode(repo))
-}
-
-fn text(value: &Option<impl ToString>) -> Option<String> {
-    value.as_ref().map(ToString::to_string)
-}
-
-fn content_search_query(query: &ContentSearchQuery) -> String {
-    query_string([
-        ("query", Some(query.query.clone())),
-        ("rev", query.rev.clone()),
-        ("ref", query.reference.clone()),
-        ("pathPattern", query.path_pattern.clone()),
-        ("excludePattern", query.exclude_pattern.clone()),
-        ("maxResults", text(&query.max_results)),
-        ("caseSensitive", text(&query.case_sensitive)),
-        ("isRegex", text(&query.is_regex)),
-        ("wholeWord", text(&query.whole_word)),
-        ("offset", text(&query.offset)),
-    ])
 }
 
 #[cfg(test)]
@@ -272,6 +208,6 @@ mod tests {
             ..ContentSearchQuery::default()
         };
         let expected = "?query=a%20b%26c&rev=feature%2Fx&maxResults=5&isRegex=true";
-        assert_eq!(content_search_query(&query), expected);
+        assert_eq!(query_string(&query), expected);
     }
 }

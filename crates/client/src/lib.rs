@@ -22,13 +22,19 @@ pub mod wire;
 #[cfg(feature = "http")]
 mod client;
 #[cfg(feature = "http")]
+mod domains;
+#[cfg(feature = "http")]
 mod error;
 #[cfg(feature = "http")]
 mod git;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]
+mod identities;
+#[cfg(feature = "http")]
 mod pty;
+#[cfg(feature = "http")]
+mod vpcs;
 
 #[cfg(feature = "http")]
 pub use client::Client;
