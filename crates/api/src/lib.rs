@@ -38,6 +38,7 @@ mod long_call;
 mod not_available;
 mod openapi;
 mod path;
+mod query;
 mod server;
 mod ssh;
 mod stalled;

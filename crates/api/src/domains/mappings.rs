@@ -9,11 +9,11 @@ use freestyle_client::wire::{self, Empty, ErrorBody, ListMappingsQuery, MapDomai
 use freestyle_domains::{DomainId, DomainMapping, Domains, Pattern};
 use freestyle_store::VmId;
 
-use super::{decode_query, page};
 use crate::authenticate::Account;
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code, excerpt};
 use crate::path::DomainPath;
+use crate::query::{page, understood};
 use crate::timestamp::rfc3339;
 
 const BAD: Code = Code::InvalidRequest;
@@ -68,7 +68,7 @@ pub(super) async fn list(
     query: Result<Query<ListMappingsQuery>, QueryRejection>,
 ) -> Result<Json<Vec<wire::DomainMapping>>, ApiError> {
     let failed = |error| ApiError::from_domain(error, Code::FailedToListDomains);
-    let ListMappingsQuery { offset, limit, domain_ownership, domain } = decode_query(query)?;
+    let ListMappingsQuery { offset, limit, domain_ownership, domain } = understood(query, BAD)?;
     let (limit, offset) = page(limit, offset);
     let pattern = domain.as_deref().map(Pattern::parse).transpose().map_err(failed)?;
     let ownership = match domain_ownership.map(|id| id.parse::<DomainId>()) {

@@ -19,11 +19,9 @@ use utoipa_axum::routes;
 
 use crate::authenticate::Account;
 use crate::body::Bodies;
-use crate::error::{ApiError, Code, cut};
+use crate::error::{ApiError, Code};
+use crate::query::{page, understood};
 use crate::timestamp::rfc3339;
-
-/// Most items in one page of a list.
-const MAX_PAGE: u32 = 1000;
 
 pub(crate) fn routes<S>() -> OpenApiRouter<S>
 where
@@ -64,7 +62,8 @@ async fn list(
     State(domains): State<Domains>,
     query: Result<Query<ListDomainsQuery>, QueryRejection>,
 ) -> Result<Json<Vec<OwnedDomain>>, ApiError> {
-    let ListDomainsQuery { limit, offset, implicitly_owned } = decode_query(query)?;
+    let ListDomainsQuery { limit, offset, implicitly_owned } =
+        understood(query, Code::InvalidRequest)?;
     let (limit, offset) = page(limit, offset);
     let with_previews = implicitly_owned.unwrap_or(false);
     let owned = domains.owned(&account, with_previews, limit, offset).await;
@@ -85,15 +84,4 @@ fn encode(domain: DomainRecord) -> OwnedDomain {
         manage_dns: false,
         deploy_to_subdomains: !preview,
     }
-}
-
-fn decode_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    let Query(query) =
-        query.map_err(|error| ApiError::new(Code::InvalidRequest, cut(&error.body_text(), 400)))?;
-    Ok(query)
-}
-
-/// How many items a list holds, and how many before them it does not.
-fn page(limit: Option<u32>, offset: Option<u32>) -> (u64, u64) {
-    (limit.unwrap_or(MAX_PAGE).min(MAX_PAGE).into(), offset.unwrap_or(0).into())
 }

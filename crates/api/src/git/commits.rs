@@ -16,11 +16,12 @@ use freestyle_git::{
     Order, ParseDateError, Signature, Signed,
 };
 
+use super::BAD;
 use super::access::{Readable, Writable};
-use super::{BAD, understood};
 use crate::body::{Bodies, Limits};
 use crate::error::ApiError;
 use crate::path::HashPath;
+use crate::query::understood;
 
 const DEFAULT_PAGE: u64 = 50;
 const MAX_PAGE: u64 = 500;
@@ -42,7 +43,7 @@ pub(super) async fn list(
     Readable(repo): Readable,
     query: Result<Query<ListCommitsQuery>, QueryRejection>,
 ) -> Result<Json<ListCommitsResponse>, ApiError> {
-    let query = understood(query)?;
+    let query = understood(query, BAD)?;
     let listed = repo.git().list_commits(decode_list(&query)).await.map_err(ApiError::from_git)?;
     Ok(Json(encode_list(query, listed)))
 }

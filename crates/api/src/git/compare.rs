@@ -7,9 +7,10 @@ use freestyle_client::wire::ErrorBody;
 use freestyle_client::wire::git::{self as wire, CompareQuery, CompareResponse};
 use freestyle_git::{CompareStatus, ComparedFile, Comparison, FileStatus};
 
+use super::BAD;
 use super::access::Readable;
-use super::understood;
 use crate::error::ApiError;
+use crate::query::understood;
 
 /// Tells what one revision has that another has not.
 #[utoipa::path(
@@ -28,7 +29,7 @@ pub(super) async fn compare(
     Readable(repo): Readable,
     query: Result<Query<CompareQuery>, QueryRejection>,
 ) -> Result<Json<CompareResponse>, ApiError> {
-    let CompareQuery { base, head } = understood(query)?;
+    let CompareQuery { base, head } = understood(query, BAD)?;
     let comparison = repo.git().compare(&base, &head).await.map_err(ApiError::from_git)?;
     Ok(Json(encode(comparison)))
 }

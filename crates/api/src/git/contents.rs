@@ -14,11 +14,12 @@ use freestyle_client::wire::git::{
 use freestyle_git::{ArchiveFormat, Contents, Directory, DirectoryEntry};
 use freestyle_repos::Repo;
 
+use super::BAD;
 use super::access::Readable;
 use super::large::with_base64;
-use super::understood;
 use crate::error::ApiError;
 use crate::path::ContentsPath;
+use crate::query::understood;
 
 /// What is read when a request names no revision.
 const DEFAULT_REVISION: &str = "HEAD";
@@ -40,7 +41,7 @@ pub(super) async fn get_root(
     Readable(repo): Readable,
     query: Result<Query<ContentsQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    read(&repo, "", understood(query)?).await
+    read(&repo, "", understood(query, BAD)?).await
 }
 
 /// Reads a file or lists a directory.
@@ -65,7 +66,7 @@ pub(super) async fn get(
     ContentsPath(path): ContentsPath,
     query: Result<Query<ContentsQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    read(&repo, &path, understood(query)?).await
+    read(&repo, &path, understood(query, BAD)?).await
 }
 
 /// Sends the files of a revision as an uncompressed tar file.
@@ -85,7 +86,7 @@ pub(super) async fn tarball(
     Readable(repo): Readable,
     query: Result<Query<ArchiveQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    archive(&repo, understood(query)?, ArchiveFormat::Tar).await
+    archive(&repo, understood(query, BAD)?, ArchiveFormat::Tar).await
 }
 
 /// Sends the files of a revision as a zip file.
@@ -105,7 +106,7 @@ pub(super) async fn zip(
     Readable(repo): Readable,
     query: Result<Query<ArchiveQuery>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    archive(&repo, understood(query)?, ArchiveFormat::Zip).await
+    archive(&repo, understood(query, BAD)?, ArchiveFormat::Zip).await
 }
 
 async fn read(repo: &Repo, path: &str, query: ContentsQuery) -> Result<Response, ApiError> {

@@ -23,8 +23,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
-use axum::extract::Query;
-use axum::extract::rejection::QueryRejection;
 use axum::routing::get;
 use freestyle_access::Access;
 use freestyle_github::GitHub;
@@ -34,7 +32,7 @@ use utoipa_axum::routes;
 
 pub(crate) use self::host::GitUrl;
 use crate::body::Bodies;
-use crate::error::{ApiError, Code};
+use crate::error::Code;
 
 /// The code for requests that make no sense.
 const BAD: Code = Code::GitInvalidRequest;
@@ -101,10 +99,4 @@ where
         )
         .route("/git/v1/repo/{repo}/git/refs/tags", get(tags::list))
         .route("/git/v1/repo/{repo}/git/refs/tags/{tag}/{*rest}", get(tags::get))
-}
-
-/// A query that was understood.
-fn understood<Q>(query: Result<Query<Q>, QueryRejection>) -> Result<Q, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::new(BAD, error.body_text()))?;
-    Ok(query)
 }

@@ -18,15 +18,16 @@ use freestyle_git::{BranchName, FileChange, Identity, RemoteFiles};
 use freestyle_outbound::{OutboundError, WebUrl};
 use freestyle_repos::{ArchiveKind, Content, NewRepo, Repo, Repos};
 
+use super::BAD;
 use super::access::Readable;
 use super::commits::author;
-use super::{BAD, understood};
 use crate::authenticate::Account;
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
 use crate::label::label;
 use crate::long_call::answer;
 use crate::path::RepoPath;
+use crate::query::understood;
 use crate::timestamp::rfc3339;
 
 const DEFAULT_PAGE: u64 = 10;
@@ -84,7 +85,7 @@ pub(super) async fn list(
     State(repos): State<Repos>,
     query: Result<Query<ListReposQuery>, QueryRejection>,
 ) -> Result<Json<ListReposResponse>, ApiError> {
-    let query = understood(query)?;
+    let query = understood(query, BAD)?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
     let offset = query.offset.unwrap_or(0);
     let search = query.search.as_deref().filter(|search| !search.is_empty());

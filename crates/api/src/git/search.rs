@@ -14,10 +14,11 @@ use freestyle_git::{
     CommitMatch, ContentMatch, DiffCommit, DiffFile, DiffMatch, FileMatch, Search, SearchedFile,
 };
 
+use super::BAD;
 use super::access::Readable;
 use super::commits::to_usize;
-use super::{BAD, understood};
 use crate::error::ApiError;
+use crate::query::understood;
 
 /// Searches the text of files.
 #[utoipa::path(
@@ -36,7 +37,7 @@ pub(super) async fn contents(
     Readable(repo): Readable,
     query: Result<Query<ContentSearchQuery>, QueryRejection>,
 ) -> Result<Json<SearchContentsResponse>, ApiError> {
-    let search = decode(understood(query)?)?;
+    let search = decode(understood(query, BAD)?)?;
     let found = repo.git().search_contents(search).await.map_err(ApiError::from_git)?;
     Ok(Json(SearchContentsResponse {
         total_files: found.total_files as u64,
@@ -63,7 +64,7 @@ pub(super) async fn files(
     Readable(repo): Readable,
     query: Result<Query<FileSearchQuery>, QueryRejection>,
 ) -> Result<Json<SearchFilesResponse>, ApiError> {
-    let query = understood(query)?;
+    let query = understood(query, BAD)?;
     let search = decode(ContentSearchQuery {
         query: query.query,
         rev: query.rev,
@@ -102,7 +103,7 @@ pub(super) async fn commits(
     Readable(repo): Readable,
     query: Result<Query<CommitSearchQuery>, QueryRejection>,
 ) -> Result<Json<SearchCommitsResponse>, ApiError> {
-    let query = understood(query)?;
+    let query = understood(query, BAD)?;
     let search = decode(ContentSearchQuery {
         query: query.query,
         rev: query.rev,
@@ -138,7 +139,7 @@ pub(super) async fn diffs(
     Readable(repo): Readable,
     query: Result<Query<ContentSearchQuery>, QueryRejection>,
 ) -> Result<Json<SearchDiffsResponse>, ApiError> {
-    let search = decode(understood(query)?)?;
+    let search = decode(understood(query, BAD)?)?;
     let found = repo.git().search_diffs(search).await.map_err(ApiError::from_git)?;
     Ok(Json(SearchDiffsResponse {
         total_commits: found.total_commits as u64,

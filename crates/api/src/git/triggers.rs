@@ -15,11 +15,12 @@ use freestyle_client::wire::{Empty, ErrorBody};
 use freestyle_repos::{NewTrigger, Repos};
 use freestyle_store::{Attempt, DeliveryRecord, DeliveryState, TriggerRecord};
 
-use super::{BAD, understood};
+use super::BAD;
 use crate::authenticate::Account;
 use crate::body::{Bodies, Limits};
 use crate::error::ApiError;
 use crate::path::{DeliveryPath, RepoPath, TriggerPath};
+use crate::query::understood;
 use crate::timestamp::rfc3339;
 
 const DEFAULT_PAGE: u64 = 20;
@@ -136,7 +137,7 @@ pub(super) async fn deliveries(
     State(repos): State<Repos>,
     query: Result<Query<ListDeliveriesQuery>, QueryRejection>,
 ) -> Result<Json<ListDeliveriesResponse>, ApiError> {
-    let query = understood(query)?;
+    let query = understood(query, BAD)?;
     let limit = query.limit.unwrap_or(DEFAULT_PAGE).min(MAX_PAGE);
     let repo = repos.get(&account, &repo).await.map_err(ApiError::from_repos)?;
     let deliveries = repo.deliveries(&trigger, limit, query.offset.unwrap_or(0)).await;

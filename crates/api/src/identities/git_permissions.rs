@@ -12,11 +12,11 @@ use freestyle_client::wire::{
 };
 use freestyle_store::{RepositoryRecord, Store, StoreError};
 
-use super::{decode_query, page};
 use crate::authenticate::{Account, ApiKey};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
 use crate::path::{GrantedRepositoryPath, IdentityPath};
+use crate::query::{page, understood};
 
 const BAD: Code = Code::BadRequest;
 
@@ -136,7 +136,7 @@ pub(super) async fn list(
     State(store): State<Store>,
     query: Result<Query<ListPermissionsQuery>, QueryRejection>,
 ) -> Result<Json<ListGitPermissionsResponse>, ApiError> {
-    let ListPermissionsQuery { limit, offset } = decode_query(query)?;
+    let ListPermissionsQuery { limit, offset } = understood(query, BAD)?;
     let (limit, offset) = page(limit, offset);
     let listed = store.account_scope(&account).git_grants(&identity, limit, offset).await;
     let listed = listed.map_err(failure)?.into_iter();

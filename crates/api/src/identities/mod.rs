@@ -19,11 +19,9 @@ use utoipa_axum::routes;
 
 use crate::authenticate::Account;
 use crate::body::Bodies;
-use crate::error::{ApiError, Code, cut};
+use crate::error::{ApiError, Code};
 use crate::path::IdentityPath;
-
-/// Most items in one page of a list.
-const MAX_PAGE: u32 = 1000;
+use crate::query::{page, understood};
 
 pub(crate) fn routes<S>() -> OpenApiRouter<S>
 where
@@ -91,7 +89,8 @@ async fn list(
     State(store): State<Store>,
     query: Result<Query<ListIdentitiesQuery>, QueryRejection>,
 ) -> Result<Json<ListIdentitiesResponse>, ApiError> {
-    let ListIdentitiesQuery { limit, offset, include_managed: _ } = decode_query(query)?;
+    let ListIdentitiesQuery { limit, offset, include_managed: _ } =
+        understood(query, Code::BadRequest)?;
     let (limit, offset) = page(limit, offset);
     let listed = store.account_scope(&account).identities(limit, offset).await;
     let listed = listed.map_err(ApiError::from_store)?;
@@ -123,15 +122,4 @@ async fn delete(
 
 fn encode(identity: Identity) -> wire::Identity {
     wire::Identity { id: identity.id.into(), managed: false }
-}
-
-fn decode_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    let Query(query) =
-        query.map_err(|error| ApiError::new(Code::BadRequest, cut(&error.body_text(), 400)))?;
-    Ok(query)
-}
-
-/// How many items a list holds, and how many before them it does not.
-fn page(limit: Option<u32>, offset: Option<u32>) -> (u64, u64) {
-    (limit.unwrap_or(MAX_PAGE).min(MAX_PAGE).into(), offset.unwrap_or(0).into())
 }

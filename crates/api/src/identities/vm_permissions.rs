@@ -12,11 +12,11 @@ use freestyle_client::wire::{
 use freestyle_store::{Store, StoreError, VmGrant};
 use freestyle_vm::LinuxUser;
 
-use super::{decode_query, page};
 use crate::authenticate::{Account, ApiKey};
 use crate::body::{Bodies, Limits};
 use crate::error::{ApiError, Code};
 use crate::path::{GrantedVmPath, IdentityPath};
+use crate::query::{page, understood};
 use crate::timestamp::rfc3339;
 
 const BAD: Code = Code::BadRequest;
@@ -136,7 +136,7 @@ pub(super) async fn list(
     State(store): State<Store>,
     query: Result<Query<ListPermissionsQuery>, QueryRejection>,
 ) -> Result<Json<ListVmPermissionsResponse>, ApiError> {
-    let ListPermissionsQuery { limit, offset } = decode_query(query)?;
+    let ListPermissionsQuery { limit, offset } = understood(query, BAD)?;
     let (limit, offset) = page(limit, offset);
     let listed = store.account_scope(&account).vm_grants(&identity, limit, offset).await;
     let listed = listed.map_err(failure)?;

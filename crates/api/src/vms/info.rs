@@ -12,6 +12,7 @@ use super::{decode_state, encode_persistence, encode_state};
 use crate::App;
 use crate::authenticate::{Account, VmViewer};
 use crate::error::{ApiError, Code};
+use crate::query::understood;
 use crate::timestamp::rfc3339;
 
 const MAX_SEARCH_CHARS: usize = 255;
@@ -34,7 +35,7 @@ pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListVmsQuery>, QueryRejection>,
 ) -> Result<Json<ListVmsResponse>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::new(Code::BadRequest, error.body_text()))?;
+    let query = understood(query, Code::BadRequest)?;
     let list = app.vms.list(&account, decode_query(query)?).await;
     let list = list.map_err(|error| ApiError::from_vm(error, Code::BadRequest))?;
     Ok(Json(encode_list(list)))

@@ -20,6 +20,7 @@ use crate::error::{ApiError, Code};
 use crate::label::label;
 use crate::long_call::{answer, to_completion};
 use crate::path::{SnapshotPath, VmPath};
+use crate::query::understood;
 use crate::timestamp::rfc3339;
 
 const BAD: Code = Code::BadRequest;
@@ -80,7 +81,7 @@ pub(super) async fn list(
     State(app): State<App>,
     query: Result<Query<ListSnapshotsQuery>, QueryRejection>,
 ) -> Result<Json<ListSnapshotsResponse>, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::new(BAD, error.body_text()))?;
+    let query = understood(query, BAD)?;
     // All of them, since the deleted ones are counted in any case.
     let all = app.vms.snapshots(&account, true).await.map_err(ApiError::from_snapshot)?;
     Ok(Json(encode_list(&account, all, &query)))

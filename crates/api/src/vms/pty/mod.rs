@@ -23,6 +23,7 @@ use crate::authenticate::VmActor;
 use crate::error::{ApiError, Code};
 use crate::long_call;
 use crate::path::{PtySessionPath, parse_session_id};
+use crate::query::understood;
 use crate::server::Connection;
 
 const BAD: Code = Code::BadRequest;
@@ -66,7 +67,7 @@ pub(super) async fn open(
     query: Result<Query<OpenPtyQuery>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::new(BAD, error.body_text()))?;
+    let query = understood(query, BAD)?;
     let open = decode_open(query, &actor)?;
     let upgrade = websocket(upgrade)?;
     let (vms, account, vm) = (app.vms.clone(), actor.account.clone(), actor.vm.clone());
@@ -115,7 +116,7 @@ pub(super) async fn attach(
     query: Result<Query<AttachPtyQuery>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query.map_err(|error| ApiError::new(BAD, error.body_text()))?;
+    let query = understood(query, BAD)?;
     let size = decode_size(query.cols, query.rows)?;
     let upgrade = websocket(upgrade)?;
     let (user, vm) = (actor.user.as_ref(), &actor.vm);
