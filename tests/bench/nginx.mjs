@@ -75,7 +75,8 @@ http {
     const options = { stdio: ["ignore", "ignore", "inherit"], env };
     const ready = appears(this.dir, "fcgi");
     const wrap = ["-c", `${PROCESSES}`, "-s", `unix:${socket}`];
-    this.fcgi = spawn("fcgiwrap", wrap, options);
+    // It leads a group: it leaves its children behind when it is ended alone.
+    this.fcgi = spawn("fcgiwrap", wrap, { ...options, detached: true });
     await ready;
     const serving = appears(this.dir, "pid");
     const conf = ["-c", join(this.dir, "nginx.conf"), "-e", join(this.dir, "error.log")];
@@ -90,7 +91,7 @@ http {
 
   stop = () => {
     this.nginx?.kill();
-    this.fcgi?.kill();
+    if (this.fcgi?.pid && this.fcgi.exitCode === null) process.kill(-this.fcgi.pid);
     rmSync(this.dir, { recursive: true, force: true });
     forget(this.stop);
   };
