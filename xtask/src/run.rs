@@ -28,9 +28,11 @@ pub(crate) fn cargo() -> Command {
     command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
 }
 
-/// The root of the checkout.
+/// The root of the checkout. Asked of the cargo that runs us: checkouts that share a target
+/// directory also share this program, so that where it was compiled says nothing.
 pub(crate) fn root() -> PathBuf {
-    let mut here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let package = std::env::var_os("CARGO_MANIFEST_DIR");
+    let mut here = package.map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     here.pop();
     here
 }
