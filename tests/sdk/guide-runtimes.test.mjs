@@ -1,15 +1,17 @@
 // The documentation's guides that bake a language's runtime into a snapshot and run programs on one
-// long-lived VM made from it, and the one that fans a prepared VM out by forks. The runtimes are
-// Debian's packages.
+// long-lived VM made from it, or a server that is reached on a domain; and the one that fans a prepared
+// VM out by forks. The runtimes are Debian's packages.
 
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { fileAccount, install } from "../support/sdk.mjs";
+import { Terminal } from "../support/pty.mjs";
+import { eventually, fileAccount, install } from "../support/sdk.mjs";
+import { at, preview } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide runtimes");
 
-let vm;
+let snapshotId, vm;
 
 before(async () => {
   const { vm: builder } = await freestyle.vms.create({
@@ -17,7 +19,7 @@ before(async () => {
     idleTimeoutSeconds: null,
   });
   await install(builder, "python3", "nodejs");
-  const { snapshotId } = await builder.snapshot();
+  ({ snapshotId } = await builder.snapshot());
   await builder.delete();
   ({ vm } = await freestyle.vms.create({ name: "runtimes-sandbox", snapshotId }));
 });
@@ -105,4 +107,94 @@ test("an agent prepares a VM once and fans it out by forks", async () => {
     4950,
   );
   assert.equal(await vm.fs.exists("/workspace/app/result"), false);
+});
+
+/** Runs a program as a service on a VM of its own that a domain leads to. */
+async function startServer(name, file, source, execStart) {
+  const { vm: server, vmId } = await freestyle.vms.create({
+    name,
+    snapshotId,
+    idleTimeoutSeconds: null,
+  });
+  await server.fs.writeTextFile(file, source);
+  await server.fs.writeTextFile(
+    `/etc/systemd/system/${name}.service`,
+    `[Unit]
+Description=HTTP server
+After=network.target
+[Service]
+ExecStart=${execStart} ${file}
+WorkingDirectory=/srv
+Restart=always
+Environment=HOME=/root
+[Install]
+WantedBy=multi-user.target
+`,
+  );
+  const enable = await server.exec(`systemctl daemon-reload && systemctl enable --now ${name}`);
+  assert.equal(enable.statusCode, 0, enable.stderr);
+  await eventually("the server answers", async () => {
+    const probe = await server.exec(
+      "curl -s -o /dev/null -w '%{http_code}' http://localhost:3000 || true",
+    );
+    return probe.stdout?.trim() === "200";
+  });
+  const domain = preview();
+  await freestyle.domains.mappings.create({ domain, vmId, vmPort: 3000 });
+  return { server, domain };
+}
+
+/** Asks a server from outside of its VM. */
+async function ask(domain) {
+  const res = await fetch(at(domain));
+  return [res.status, await res.text()];
+}
+
+test("Node.js: a server on a domain, and one in every VM made from its snapshot", async () => {
+  const nodePath = (await vm.exec("command -v node")).stdout.trim();
+  const { server, domain } = await startServer(
+    "node-server",
+    "/srv/server.js",
+    `const http = require("http");
+const httpServer = http.createServer((req, res) => {
+  res.writeHead(200, { "Content-Type": "text/plain" });
+  res.end("Hello from a Node.js server in a sandbox!\\n");
+});
+httpServer.listen(3000, "0.0.0.0", () => {
+  console.log("listening on 0.0.0.0:3000");
+});
+`,
+    nodePath,
+  );
+  const hello = [200, "Hello from a Node.js server in a sandbox!\n"];
+  assert.deepEqual(await ask(domain), hello);
+
+  const { snapshotId } = await server.snapshot();
+  const other = preview();
+  await freestyle.vms.create({ snapshotId, domains: [{ domain: other, vmPort: 3000 }] });
+  assert.deepEqual(await ask(other), hello);
+});
+
+test("Python: a server on a domain, whose log is followed in a terminal", async () => {
+  const { server, domain } = await startServer(
+    "python-server",
+    "/srv/server.py",
+    `import http.server, socketserver
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.end_headers()
+        self.wfile.write(b"Hello from a Python server in a sandbox!\\n")
+with socketserver.TCPServer(("0.0.0.0", 3000), Handler) as httpd:
+    httpd.serve_forever()
+`,
+    "/usr/bin/python3",
+  );
+  const terminal = await Terminal.open(server, { cols: 120, rows: 30 });
+  terminal.type("journalctl -u python-server -f\n");
+  await terminal.see(/"GET \/ HTTP\/1\.1" 200/); // That it answers was waited for.
+  assert.deepEqual(await ask(domain), [200, "Hello from a Python server in a sandbox!\n"]);
+  await terminal.see(/"GET \/ HTTP\/1\.1" 200/);
+  await terminal.detach();
 });
