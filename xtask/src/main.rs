@@ -24,6 +24,7 @@ cargo xtask bench git-transfers
 cargo xtask bench pty     measure terminal sessions
 cargo xtask bench net     measure requests through the edge against nginx
 cargo xtask bench net-vpc measure VPCs and their VPN against a bridge and wireguard-go
+cargo xtask git-suite DIR run the HTTP tests of git itself, whose source is in DIR, against our server
 
 Environment:
   CARGO_TARGET_DIR        where builds go
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         ["up"] => up::serve(),
         ["up", "--once"] => up::once(),
         ["test"] => test::all(),
+        ["git-suite", source] => test::git_suite(source),
         ["bench", "vm"] => bench::vm(),
         ["bench", "fork"] => bench::fork(),
         ["bench", "git"] => bench::git(),

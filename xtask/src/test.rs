@@ -21,6 +21,14 @@ pub(crate) fn all() -> Result<(), String> {
     run(clients(&built)?.arg("tests/run.mjs"))
 }
 
+/// What git's own tests say of our server. Their source is that of the git which is installed.
+pub(crate) fn git_suite(source: &str) -> Result<(), String> {
+    let source = std::path::absolute(source).map_err(|error| format!("{source}: {error}"))?;
+    packages::install_platform()?;
+    let built = build::release()?;
+    run(clients(&built)?.arg("tests/upstream/run.mjs").arg(source))
+}
+
 /// The workspace's own tests; with nextest where it is installed, which runs them side by side.
 fn rust_tests() -> Command {
     let mut tests = cargo();
