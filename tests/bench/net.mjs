@@ -4,16 +4,15 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
-import { cpus, tmpdir } from "node:os";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { atExit } from "../support/cleanup.mjs";
-import { load, machine } from "./report.mjs";
+import { machine } from "./report.mjs";
+import { FORWARDED, compare, compareHead, freePort, listens, measure, nginx } from "./web.mjs";
 
-const SECONDS = Number(process.env.BENCH_SECONDS ?? 10);
-const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const CONNECTIONS = (process.env.BENCH_CONNECTIONS ?? "16,128").split(",").map(Number);
 const PROXY = process.env.BENCH_EDGE ?? "target/release/examples/proxy";
 /** Of the range that is for benchmarks (RFC 2544). */
@@ -49,45 +48,6 @@ function start(program, args) {
   return child;
 }
 
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-/** Resolves when something takes connections there. */
-async function listens(port, host) {
-  for (;;) {
-    const socket = connect(port, host);
-    const up = await Promise.race([
-      once(socket, "connect").then(() => true),
-      once(socket, "error").then(() => false),
-    ]).catch(() => false);
-    socket.destroy();
-    if (up) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
-function nginx(name, http) {
-  const config = join(dir, `${name}.conf`);
-  writeFileSync(
-    config,
-    `daemon off; user root; worker_processes ${cpus().length}; pid ${dir}/${name}.pid; error_log ${dir}/${name}.log;
-     events { worker_connections 4096; }
-     http {
-       access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000;
-       client_body_temp_path ${dir}/${name}-body; proxy_temp_path ${dir}/${name}-proxy;
-       fastcgi_temp_path ${dir}/${name}-f; uwsgi_temp_path ${dir}/${name}-u; scgi_temp_path ${dir}/${name}-s;
-       ${http}
-     }`,
-  );
-  return ["nginx", "-p", dir, "-c", config];
-}
-
 /** A server of files, where a guest would be. */
 async function startServer() {
   ip("netns", "add", namespace);
@@ -99,7 +59,7 @@ async function startServer() {
   for (const [name, bytes] of BODIES) {
     writeFileSync(join(dir, name.replace(" ", "")), Buffer.alloc(bytes, "x"));
   }
-  const command = nginx("server", `server { listen 80; root ${dir}; }`);
+  const command = nginx(dir, "server", `server { listen 80; root ${dir}; }`);
   start("ip", ["netns", "exec", namespace, ...command]);
   await listens(80, THEIRS);
   start("ip", ["netns", "exec", namespace, process.execPath, "--eval", REPEATS]);
@@ -131,15 +91,14 @@ async function startPeer() {
     { stdio: "ignore" },
   );
   const command = nginx(
+    dir,
     "peer",
     `upstream site { server ${THEIRS}:80; keepalive 128; }
      ssl_certificate ${certificate}; ssl_certificate_key ${key};
      server {
        listen 127.0.0.1:${http}; listen 127.0.0.1:${https} ssl;
        location / {
-         proxy_pass http://site; proxy_http_version 1.1; proxy_set_header Connection "";
-         proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
-         proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
+         proxy_pass http://site; ${FORWARDED}
        }
        location /repeat {
          proxy_pass http://${THEIRS}:81; proxy_http_version 1.1; proxy_read_timeout 1h;
@@ -195,51 +154,18 @@ async function sockets({ http, pids }) {
   return [opened.toFixed(2), each.toFixed(0), p50.toFixed(2), p99.toFixed(2)];
 }
 
-/** Requests per second, and the milliseconds in which 99 of 100 are answered. */
-async function measure(scheme, port, path, connections) {
-  const threads = Math.min(cpus().length, connections);
-  const args = ["-t", threads, "-c", connections, "-d", `${SECONDS}s`, "--latency"];
-  const child = spawn("wrk", [...args, `${scheme}://${HOST}:${port}/${path}`].map(String), {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let text = "";
-  for await (const chunk of child.stdout) text += chunk;
-  const [, rate] = text.match(/Requests\/sec:\s+([\d.]+)/) ?? [];
-  const [, p99, unit] = text.match(/99%\s+([\d.]+)(us|ms|s)/) ?? [];
-  if (!rate || /Non-2xx|Socket errors: (?!connect 0, read 0)/.test(text)) throw new Error(text);
-  return { rate: Number(rate), p99: Number(p99) * { us: 0.001, ms: 1, s: 1000 }[unit] };
-}
-
-const median = (list) => list.sort((a, b) => a - b)[Math.floor(list.length / 2)];
-
 await startServer();
 const edge = await startEdge();
 const peer = await startPeer();
 console.log(`${machine()}\n`);
-console.log("| request | edge, 1/s | nginx, 1/s | ratio | edge, p99 ms | nginx, p99 ms | load |");
-console.log("|---|---:|---:|---:|---:|---:|---:|");
+compareHead();
 for (const scheme of ["http", "https"]) {
   for (const [body] of BODIES) {
     for (const connections of CONNECTIONS) {
-      const results = { edge: [], nginx: [] };
-      // Taking turns, so that whatever else the host does is with both.
-      for (let round = 0; round < ROUNDS; round++) {
-        const path = body.replace(" ", "");
-        results.edge.push(await measure(scheme, edge[scheme], path, connections));
-        results.nginx.push(await measure(scheme, peer[scheme], path, connections));
-      }
-      const of = (who, what) => median(results[who].map((result) => result[what]));
-      const [ours, theirs] = [of("edge", "rate"), of("nginx", "rate")];
-      const cells = [
-        `${scheme}, ${body}, ${connections} connections`,
-        ours.toFixed(0),
-        theirs.toFixed(0),
-        (ours / theirs).toFixed(2),
-        of("edge", "p99").toFixed(1),
-        of("nginx", "p99").toFixed(1),
-        load(),
-      ];
-      console.log(`| ${cells.join(" | ")} |`);
+      const load = ({ [scheme]: port }) => () =>
+        measure(`${scheme}://${HOST}:${port}/${body.replace(" ", "")}`, connections);
+      const name = `${scheme}, ${body}, ${connections} connections`;
+      await compare(name, load(edge), load(peer));
     }
   }
 }

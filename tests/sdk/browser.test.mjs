@@ -2,19 +2,13 @@
 // browser, uses a VM with a token of its own through the unmodified SDK.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { json } from "node:stream/consumers";
+import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { Page, startServer } from "../support/chromium.mjs";
 import { API_URL, fileAccount, session, SMALL } from "../support/sdk.mjs";
 
-const LIMIT_MS = 120_000;
 const SDK = readFileSync(fileURLToPath(import.meta.resolve("freestyle")));
 const { freestyle, key } = await fileAccount("browser");
 
@@ -28,42 +22,21 @@ const IMPORTS = {
 const client = (options) =>
   `new Freestyle({ ...${JSON.stringify({ ...options, baseUrl: API_URL })}, fetch: fetch.bind(window) })`;
 
-/** Runs the text of a module in a page of its own origin; answers what it makes of `work`. */
+/** Runs the text of a function in a page of its own origin; answers what it returns. */
 async function inBrowser(work) {
-  const page = `<!doctype html><title>A product</title>
+  const html = `<!doctype html><title>A product</title>
     <script>globalThis.process = { env: {} }</script>
-    <script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script>
-    <script type="module">
-      const work = async () => { ${work} };
-      const result = await work().catch((error) => ({ error: String(error) }));
-      await fetch("/result", { method: "POST", body: JSON.stringify(result) });
-    </script>`;
-  const types = { "/": "text/html", "/sdk.mjs": "text/javascript" };
-  const { promise, resolve } = Promise.withResolvers();
-  const server = createServer(async (request, response) => {
-    if (request.url === "/result") resolve(await json(request));
-    response.setHeader("content-type", types[request.url] ?? "text/plain");
-    response.end(request.url === "/sdk.mjs" ? SDK : request.url === "/" ? page : "");
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-
-  const profile = mkdtempSync(join(tmpdir(), "fse2e-browser-"));
-  const { port } = server.address();
-  const browser = spawn(
-    "chromium",
-    ["--headless", "--no-sandbox", "--disable-gpu", `--user-data-dir=${profile}`, `http://127.0.0.1:${port}/`],
-    { stdio: "ignore" },
-  );
-  const limit = setTimeout(() => resolve({ error: "the page said nothing" }), LIMIT_MS);
+    <script type="importmap">${JSON.stringify({ imports: IMPORTS })}</script>`;
+  const files = { "/": ["text/html", html], "/sdk.mjs": ["text/javascript", SDK] };
+  const { url, stop } = await startServer(files);
+  let page;
   try {
-    return await promise;
+    page = await Page.open(url);
+    const result = `(async () => { ${work} })().catch((error) => ({ error: String(error) }))`;
+    return await page.evaluate(result);
   } finally {
-    clearTimeout(limit);
-    browser.kill();
-    await once(browser, "exit");
-    server.close();
-    server.closeAllConnections();
-    rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+    await page?.close();
+    stop();
   }
 }
 
