@@ -6,11 +6,11 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, QueryBuilder, Row, Sqlite, SqliteConnection};
 
-use crate::domain_mappings;
 use crate::error::StoreError;
 use crate::ids::{AccountId, DomainId, DomainVerificationId, random_code};
 use crate::rows::{integer, parsed};
 use crate::store::{AccountScope, SystemScope, now};
+use crate::{dns_records, domain_mappings};
 
 /// How many domains an account may have proven or be about to prove.
 pub const MAX_DOMAINS: u64 = 1000;
@@ -148,8 +148,8 @@ impl AccountScope<'_> {
     }
 
     /// Makes the account the owner of a domain that it has proven to be its own. Whoever owned it
-    /// before does so no more, and what others had mapped there, at or below it, leads nowhere. False
-    /// if the verification was cancelled meanwhile.
+    /// before does so no more; what others had mapped there, at or below it, leads nowhere, and their
+    /// DNS records there are gone. False if the verification was cancelled meanwhile.
     pub async fn own_domain(&self, proven: &DomainVerification) -> Result<bool, StoreError> {
         // Requests find their way by what this changes.
         let _ending = self.store.ending_rights();
@@ -163,7 +163,7 @@ impl AccountScope<'_> {
         if ended.rows_affected() == 0 {
             return Ok(false);
         }
-        // Its mappings go with it, by ON DELETE CASCADE.
+        // Its mappings and records go with it, by ON DELETE CASCADE.
         sqlx::query("DELETE FROM domains WHERE domain = $1 AND account_id <> $2")
             .bind(&proven.domain)
             .bind(self.account.as_str())
@@ -181,6 +181,7 @@ impl AccountScope<'_> {
         .await?;
         domain_mappings::end_those_of_less_exact_owners(&mut tx, self.account, &proven.domain)
             .await?;
+        dns_records::end_those_of_less_exact_owners(&mut tx, self.account, &proven.domain).await?;
         tx.commit().await?;
         tracing::info!(account = %self.account, domain = proven.domain, "owns a domain");
         Ok(true)

@@ -117,6 +117,14 @@ pub enum StoreError {
     /// The domain is somebody else's for as long as it is mapped.
     #[error("the domain {0} is mapped already")]
     DomainTaken(String),
+    /// A DNS record would contradict another one, or the zone.
+    #[error("{name} cannot have this record: {reason}")]
+    DnsConflict {
+        /// Of what the record would have been.
+        name: String,
+        /// What leaves no room for it.
+        reason: &'static str,
+    },
     /// A number is larger than a database integer.
     #[error("{0} is too large a number to be stored")]
     NumberTooLarge(u64),

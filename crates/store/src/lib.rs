@@ -1,8 +1,8 @@
 //! Metadata of the platform: entities, migrations and every query, on SQLite.
 //!
 //! Owns: identifiers, what is remembered about accounts, API keys, identities and their grants, VMs,
-//! snapshots, builds, operations, repositories and domains, and the one place where a query is
-//! scoped to an account. Does not own: what runs or lies on the host (`vm`, `network`, `git`), any
+//! snapshots, builds, operations, repositories, domains and DNS records, and the one place where a
+//! query is scoped to an account. Does not own: what runs or lies on the host (`vm`, `network`, `git`), any
 //! wire format (`api`), what an operation does (`vm`), what a grant is good for (`access`), or what
 //! makes a domain somebody's (`domains`).
 //!
@@ -31,6 +31,7 @@ mod accounts;
 mod api_keys;
 mod builds;
 mod deliveries;
+mod dns_records;
 mod domain_mappings;
 mod domains;
 mod error;
@@ -62,6 +63,7 @@ pub use builds::{BuildEnd, BuildPhase, BuildRecord, BuildState, NewBuild};
 pub use deliveries::{
     Attempt, DeliveryOutcome, DeliveryRecord, DeliveryState, DueDeliveries, DueDelivery,
 };
+pub use dns_records::{DnsRecord, MAX_DNS_RECORDS, MAX_DNS_RECORDS_OF_NAME};
 pub use domain_mappings::{DomainMapping, MAX_MAPPINGS, MappedName, Route};
 pub use domains::{DomainRecord, DomainVerification, MAX_DOMAINS};
 pub use error::StoreError;

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { name: "github sync", sql: include_str!("../migrations/0005_github_sync.sql") },
     Migration { name: "domains", sql: include_str!("../migrations/0006_domains.sql") },
     Migration { name: "vpcs", sql: include_str!("../migrations/0007_vpcs.sql") },
+    Migration { name: "dns records", sql: include_str!("../migrations/0008_dns_records.sql") },
 ];
 
 /// Applies what is missing, all of it or nothing.

@@ -4,6 +4,7 @@
 mod api_keys;
 mod builds;
 mod cancellation;
+mod dns_records;
 mod domains;
 mod durability;
 mod github;
