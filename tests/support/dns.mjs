@@ -20,22 +20,11 @@ export class Knot {
     Object.assign(knot, { zone, serial: 0, address: `127.0.0.1:${port}` });
     knot.dir = mkdtempSync(join(tmpdir(), "fse2e-dns-"));
     atExit(knot.stop);
-    writeFileSync(
-      knot.config,
-      `server:
-    rundir: ${knot.dir}
-    listen: 127.0.0.1@${port}
-database:
-    storage: ${knot.dir}/db
-log:
-  - target: stderr
-    any: info
-zone:
+    knot.configure(`zone:
   - domain: ${zone}
     storage: ${knot.dir}
     file: zone
-`,
-    );
+`);
     knot.write(records);
     knot.process = spawn("knotd", ["--config", knot.config], {
       stdio: ["ignore", "ignore", "pipe"],
@@ -62,6 +51,35 @@ zone:
       `$ORIGIN ${this.zone}.\n$TTL 3600\n@ SOA ns admin ${this.serial} 3600 600 86400 3600\n` +
         `@ NS ns\nns A 127.0.0.1\n${records}\n`,
     );
+  }
+
+  configure(rest) {
+    const server = `server:
+    rundir: ${this.dir}
+    listen: ${this.address.replace(":", "@")}
+database:
+    storage: ${this.dir}/db
+log:
+  - target: stderr
+    any: info
+`;
+    writeFileSync(this.config, server + rest);
+  }
+
+  /** From now on says of all names what another server does, as if they were delegated to that. */
+  async delegate(address) {
+    this.configure(`remote:
+  - id: other
+    address: ${address.replace(":", "@")}
+mod-dnsproxy:
+  - id: default
+    remote: other
+template:
+  - id: default
+    global-module: mod-dnsproxy/default
+`);
+    const { code, stderr } = await run("knotc", ["--config", this.config, "--blocking", "reload"]);
+    assert.equal(code, 0, stderr);
   }
 
   /** Replaces the records. Answers have changed when this resolves. */

@@ -28,8 +28,9 @@ const CLIENTS: &[Needed] = &[
     ("wireguard-go", "wireguard-go"),
 ];
 
-/// The servers that tests of the edge ask: a certificate authority and one for DNS.
-const SERVERS: &[Needed] = &[("pebble", "pebble"), ("knotd", "knot"), ("openssl", "openssl")];
+/// The servers that tests of the edge ask, a certificate authority and one for DNS, and what asks ours.
+const SERVERS: &[Needed] =
+    &[("pebble", "pebble"), ("knotd", "knot"), ("kdig", "knot-dnsutils"), ("openssl", "openssl")];
 
 /// What only the tests need: a web page is one of the clients.
 const BROWSERS: &[Needed] = &[("chromium", "chromium")];

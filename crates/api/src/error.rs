@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use freestyle_access::Denied;
 use freestyle_client::wire::{ErrorBody, LINUX_USER_HEADER};
 use freestyle_domains::DomainError;
-use freestyle_store::{StoreError, VmId};
+use freestyle_store::{AccountId, StoreError, VmId};
 use freestyle_vm::setup::{Diagnostics, SpecError};
 use freestyle_vm::{MAX_DISK_MIB, MAX_SESSIONS, MAX_VIEWERS, PtyFailure, SessionId, VmError};
 use freestyle_vpc::VpcError;
@@ -195,6 +195,10 @@ codes! {
     FailedToListVerifications   500 "FAILED_TO_LIST_VERIFICATIONS"
     FailedInsertDomainMapping   500 "FAILED_INSERT_DOMAIN_MAPPING"
     FailedRemoveDomainMapping   500 "FAILED_REMOVE_DOMAIN_MAPPING"
+    DomainOwnershipError        403 "DOMAIN_OWNERSHIP_ERROR"
+    RecordOwnershipError        403 "RECORD_OWNERSHIP_ERROR"
+    ErrorCreatingRecord         500 "ERROR_CREATING_RECORD"
+    ErrorDeletingRecord         500 "ERROR_DELETING_RECORD"
 }
 
 /// A failure as it goes to the client.
@@ -430,6 +434,15 @@ impl ApiError {
             DomainError::NoSuchMapping(domain) => about(Code::FailedPermissionsCheck, domain),
             DomainError::NotProven { .. } => Self::new(Code::DomainVerificationFailed, message),
             DomainError::LookupFailed { .. } => Self::new(Code::VerificationFailed, message),
+            DomainError::InvalidRecord(_)
+            | DomainError::RecordConflict { .. }
+            | DomainError::NoDns => Self::new(Code::InvalidRequest, message),
+            DomainError::NoSuchRecord { record, .. } => {
+                Self::new(Code::RecordOwnershipError, message).with("recordId", record)
+            }
+            DomainError::NotAnsweredHere { domain, .. } => {
+                about(Code::FailedToProvisionCertificate, domain)
+            }
             DomainError::NoSuchVm(vm) => {
                 Self::new(Code::VmAccessDeniedForMapping, message).with("vmId", vm.as_str())
             }
@@ -437,6 +450,23 @@ impl ApiError {
                 Self::new(Code::LimitExceeded, message).with("limit", limit).with("current", limit)
             }
             DomainError::Store(cause) => Self::internal(failed, &cause),
+        }
+    }
+
+    /// What the domain service reports of DNS records, in the words of their family.
+    pub(crate) fn from_dns(error: DomainError, account: &AccountId, failed: Code) -> Self {
+        let message = error.to_string();
+        let refused = match error {
+            DomainError::NotVerified(domain) => {
+                Self::new(Code::DomainOwnershipError, message).with("domain", domain)
+            }
+            error => Self::from_domain(error, failed),
+        };
+        match refused.code {
+            Code::DomainOwnershipError | Code::RecordOwnershipError => {
+                refused.with("accountId", account.as_str())
+            }
+            _ => refused,
         }
     }
 

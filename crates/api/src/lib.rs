@@ -28,6 +28,7 @@ mod background;
 mod body;
 mod builds;
 mod cors;
+mod dns;
 mod domains;
 mod error;
 mod git;
@@ -223,6 +224,7 @@ fn documented_routes() -> OpenApiRouter<App> {
         .merge(auth::routes())
         .merge(background::routes())
         .merge(builds::routes())
+        .merge(dns::routes())
         .merge(domains::routes())
         .merge(identities::routes())
         .merge(vms::routes())

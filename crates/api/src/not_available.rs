@@ -11,7 +11,6 @@ use crate::error::{ApiError, Code};
 
 /// Path and the feature it belongs to.
 const TABLE: &[(&str, &str)] = &[
-    ("/dns/v1/records", "DNS records (they stay with the DNS provider of the zone)"),
     ("/git/v1/repo/{repo}/repair", "repair jobs"),
     ("/git/v1/repo/{repo}/repair/{job_id}", "repair jobs"),
     ("/v1/vms/{vm_id}/stats/stream", "statistics"),

@@ -18,6 +18,7 @@ use crate::documented_routes;
     tags(
         (name = "auth", description = "Who a credential belongs to"),
         (name = "git", description = "Repositories and what is in them"),
+        (name = "dns", description = "What the DNS of domains says"),
         (name = "domains", description = "Domains and the VMs that they lead to"),
         (name = "identity", description = "End users of an account, their tokens and what they may use"),
         (name = "vpcs", description = "Private networks of virtual machines, and joining them over WireGuard"),

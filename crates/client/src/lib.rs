@@ -22,6 +22,8 @@ pub mod wire;
 #[cfg(feature = "http")]
 mod client;
 #[cfg(feature = "http")]
+mod dns;
+#[cfg(feature = "http")]
 mod domains;
 #[cfg(feature = "http")]
 mod error;

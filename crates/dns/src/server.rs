@@ -16,9 +16,9 @@ use crate::answer::{Transport, answer};
 use crate::limits::Visitors;
 use crate::zone::Zones;
 
-/// Questions over UDP that are looked at at once. What comes while there are as many is asked again
-/// by whoever asked.
-const MAX_QUESTIONS: usize = 256;
+/// Questions over UDP that are looked at at once, so that a flood of them does not hold up who else
+/// reads records. What comes while there are as many is asked again by whoever asked.
+const MAX_QUESTIONS: usize = 64;
 /// Longest question over UDP: the longest name needs 255 bytes, and options some more.
 const MAX_QUESTION: usize = 1232;
 /// How long a client may take for a question, and to take its answer.

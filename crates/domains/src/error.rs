@@ -1,5 +1,6 @@
 //! Why something about a domain cannot be done.
 
+use freestyle_dns::InvalidRecord;
 use freestyle_store::{StoreError, VmId};
 
 /// Why something about a domain cannot be done.
@@ -38,6 +39,41 @@ pub enum DomainError {
         /// What the resolver said.
         reason: String,
     },
+    /// What is to be said by DNS is none that can be.
+    #[error(transparent)]
+    InvalidRecord(InvalidRecord),
+    /// Another record, or the zone itself, leaves no room for it.
+    #[error("{name} cannot have this record: {reason}")]
+    RecordConflict {
+        /// Of what the record would have been.
+        name: String,
+        /// What leaves no room for it.
+        reason: &'static str,
+    },
+    /// The account has no such record.
+    #[error("{domain} has no record {record} that is yours and says so")]
+    NoSuchRecord {
+        /// The domain.
+        domain: String,
+        /// The record's kind and name.
+        record: String,
+    },
+    /// Nobody would be told of a record.
+    #[error(
+        "this server answers no questions of DNS; its operator can have it do so (--dns-listen)"
+    )]
+    NoDns,
+    /// The DNS of the domain is elsewhere.
+    #[error(
+        "the DNS of {domain} is not answered by this server: have it delegated, with NS records to \
+         {servers}; changes of DNS may take a while to be seen"
+    )]
+    NotAnsweredHere {
+        /// The domain.
+        domain: String,
+        /// The names of this server.
+        servers: String,
+    },
     /// The account has no such VM.
     #[error("there is no VM {0}")]
     NoSuchVm(VmId),
@@ -60,6 +96,7 @@ impl From<StoreError> for DomainError {
         match error {
             StoreError::NoSuchVm(vm) => Self::NoSuchVm(vm),
             StoreError::DomainNotOwned(domain) => Self::NotVerified(domain),
+            StoreError::DnsConflict { name, reason } => Self::RecordConflict { name, reason },
             StoreError::DomainTaken(domain) => Self::Taken(domain),
             StoreError::LimitReached { limit } => Self::LimitReached { limit },
             error => Self::Store(error),

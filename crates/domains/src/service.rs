@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use freestyle_dns::Authority;
 use freestyle_store::{
     AccountId, DomainId, DomainMapping, DomainRecord, DomainVerification, DomainVerificationId,
     MappedName, Route, Store, VmId,
@@ -11,6 +12,7 @@ use freestyle_store::{
 use crate::dns::Dns;
 use crate::error::DomainError;
 use crate::name::{DomainName, Pattern, invalid};
+use crate::records::ZoneBook;
 use crate::routes::Routes;
 
 /// The label in front of a domain whose TXT record proves it (protocol section 13).
@@ -25,6 +27,10 @@ pub struct Config {
     pub preview_suffixes: Vec<DomainName>,
     /// Hosts that are this server's own: nobody maps or verifies them.
     pub reserved: Vec<DomainName>,
+    /// The domain that the platform itself is at.
+    pub platform: Option<DomainName>,
+    /// What this server is to others if it answers questions of DNS.
+    pub dns: Option<Authority>,
     /// DNS servers to ask for proofs. None: those of this host.
     pub resolvers: Vec<SocketAddr>,
 }
@@ -48,14 +54,36 @@ struct Inner {
     reserved: Vec<DomainName>,
     dns: Dns,
     routes: Routes,
+    zones: Option<ZoneBook>,
 }
 
 impl Domains {
     /// A service on this store.
     pub fn new(store: Store, config: Config) -> Self {
-        let Config { preview_suffixes, reserved, resolvers } = config;
+        let Config { preview_suffixes: previews, reserved, platform, dns, resolvers } = config;
+        let zones = dns.map(|authority| {
+            ZoneBook::new(store.clone(), authority, previews.iter().chain(&platform))
+        });
         let (dns, routes) = (Dns::new(resolvers), Routes::new(store.clone()));
-        Self(Arc::new(Inner { store, previews: preview_suffixes, reserved, dns, routes }))
+        Self(Arc::new(Inner { store, previews, reserved, dns, routes, zones }))
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The zones that this server answers for, if it answers for any.
+    pub(crate) fn zones(&self) -> Option<&ZoneBook> {
+        self.0.zones.as_ref()
+    }
+
+    /// Whether this server answers questions of DNS.
+    pub fn answers_dns(&self) -> bool {
+        self.0.zones.is_some()
+    }
+
+    pub(crate) async fn txt(&self, name: &str) -> Result<Vec<String>, String> {
+        self.0.dns.txt(name).await
     }
 
     /// The suffixes of previews.
@@ -222,6 +250,14 @@ impl Domains {
             return Ok(true);
         }
         Ok(!self.is_of_previews(&name) && self.0.store.system().is_owned(host).await?)
+    }
+
+    /// Whether this server may go on having a certificate for all hosts right below a domain by what
+    /// the domain's DNS says, which it then answers itself.
+    pub async fn may_have_wildcard(&self, domain: &str) -> Result<bool, DomainError> {
+        let is_of_previews = self.0.previews.iter().any(|suffix| suffix.as_str() == domain);
+        let is_answered = is_of_previews || self.0.store.system().zone_of(domain).await?.is_some();
+        Ok(self.answers_dns() && is_answered)
     }
 
     async fn look_up(&self, begun: &DomainVerification) -> Result<(), DomainError> {

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    admin, ca, doctor, domains, git, identity, image, serve, vm, vpc, vpn, whoami,
+    admin, ca, dns, doctor, domains, git, identity, image, serve, vm, vpc, vpn, whoami,
 };
 
 const AFTER_HELP: &str = "\
@@ -43,6 +43,9 @@ pub(crate) enum Command {
     /// Verify domains and have them lead to VMs
     #[command(subcommand)]
     Domains(domains::Command),
+    /// Have the DNS of your domains say something
+    #[command(subcommand)]
+    Dns(dns::Command),
     /// Let end users use some of your VMs and repositories, with tokens of their own
     #[command(subcommand)]
     Identity(identity::Command),

@@ -80,6 +80,18 @@ pub(crate) struct Options {
     /// domain [default: only at their own addresses]
     #[arg(long, value_name = "DOMAIN")]
     platform_domain: Option<HostDomain>,
+    /// Address of the DNS server, UDP and TCP, which answers for verified domains that are delegated to
+    /// it; port 0 is any free port [default: off]
+    #[arg(long, value_name = "ADDR:PORT")]
+    dns_listen: Option<Listen>,
+    /// Name of the DNS server in NS records; repeat for more [default: ns1. and the platform's domain,
+    /// or else the first preview domain]
+    #[arg(long, value_name = "NAME")]
+    dns_name: Vec<HostDomain>,
+    /// Address at which everybody reaches this server's sites, which the DNS server answers for hosts
+    /// that are mapped; repeat for more
+    #[arg(long, value_name = "IP")]
+    public_address: Vec<IpAddr>,
     /// Directory of a certificate authority that browsers trust, to get certificates from by ACME
     /// [default: an authority of the server's own]
     #[arg(long, value_name = "URL")]
@@ -211,7 +223,7 @@ impl<'de> Deserialize<'de> for DnsServer {
     }
 }
 
-/// The suffix of names that need no verification.
+/// A domain or host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct HostDomain(DomainName);
 
@@ -246,6 +258,9 @@ pub(crate) struct Config {
     pub(crate) edge_https_listen: Option<Listen>,
     pub(crate) preview_domains: Vec<DomainName>,
     pub(crate) platform_domain: Option<DomainName>,
+    pub(crate) dns_listen: Listen,
+    pub(crate) dns_names: Vec<DomainName>,
+    pub(crate) public_addresses: Vec<IpAddr>,
     pub(crate) acme_directory: Option<String>,
     /// `None` where nothing is said.
     pub(crate) wireguard_listen: Option<Listen>,
@@ -294,6 +309,9 @@ impl Config {
             edge_https_listen: options.edge_https_listen,
             preview_domains: preview_domains(options.preview_domain)?,
             platform_domain: options.platform_domain.map(|HostDomain(domain)| domain),
+            dns_listen: options.dns_listen.unwrap_or(Listen::Off),
+            dns_names: options.dns_name.into_iter().map(|HostDomain(name)| name).collect(),
+            public_addresses: options.public_address,
             acme_directory: options.acme_directory.map(acme_directory).transpose()?,
             wireguard_listen: options.wireguard_listen,
             wireguard_host,
@@ -349,6 +367,9 @@ impl Options {
             edge_https_listen: self.edge_https_listen.or(below.edge_https_listen),
             preview_domain: or(self.preview_domain, below.preview_domain),
             platform_domain: self.platform_domain.or(below.platform_domain),
+            dns_listen: self.dns_listen.or(below.dns_listen),
+            dns_name: or(self.dns_name, below.dns_name),
+            public_address: or(self.public_address, below.public_address),
             acme_directory: self.acme_directory.or(below.acme_directory),
             wireguard_listen: self.wireguard_listen.or(below.wireguard_listen),
             wireguard_host: self.wireguard_host.or(below.wireguard_host),
@@ -393,6 +414,9 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         edge_https_listen: environment.parse("FREESTYLE_EDGE_HTTPS_LISTEN")?,
         preview_domain: environment.parse_list("FREESTYLE_PREVIEW_DOMAIN", ',')?,
         platform_domain: environment.parse("FREESTYLE_PLATFORM_DOMAIN")?,
+        dns_listen: environment.parse("FREESTYLE_DNS_LISTEN")?,
+        dns_name: environment.parse_list("FREESTYLE_DNS_NAME", ',')?,
+        public_address: environment.parse_list("FREESTYLE_PUBLIC_ADDRESS", ',')?,
         acme_directory: environment.get("FREESTYLE_ACME_DIRECTORY")?,
         wireguard_listen: environment.parse("FREESTYLE_WIREGUARD_LISTEN")?,
         wireguard_host: environment.get("FREESTYLE_WIREGUARD_HOST")?,
@@ -545,6 +569,9 @@ mod tests {
             ("wireguard-listen = \"on\"", "wireguard-listen"),
             ("wireguard-host = \"a b\"", "wireguard-host"),
             ("dns-resolver = [\"dns.example\"]", "dns-resolver"),
+            ("dns-listen = \"53\"", "dns-listen"),
+            ("dns-name = [\"ns1\"]", "ns1"),
+            ("public-address = [\"example.com\"]", "public-address"),
             ("edge-http-listen = \"80\"", "edge-http-listen"),
             ("preview-domain = [\"localhost\"]", "localhost"),
             ("platform-domain = \"https://example.com\"", "example.com"),

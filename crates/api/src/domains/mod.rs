@@ -68,10 +68,11 @@ async fn list(
     let with_previews = implicitly_owned.unwrap_or(false);
     let owned = domains.owned(&account, with_previews, limit, offset).await;
     let owned = owned.map_err(|error| ApiError::from_domain(error, Code::FailedToListDomains))?;
-    Ok(Json(owned.into_iter().map(encode).collect()))
+    let manage_dns = domains.answers_dns();
+    Ok(Json(owned.into_iter().map(|domain| encode(domain, manage_dns)).collect()))
 }
 
-fn encode(domain: DomainRecord) -> OwnedDomain {
+fn encode(domain: DomainRecord, manage_dns: bool) -> OwnedDomain {
     let DomainRecord { id, account_id, domain, preview, created_at } = domain;
     OwnedDomain {
         domain,
@@ -81,7 +82,7 @@ fn encode(domain: DomainRecord) -> OwnedDomain {
         verified_dns: !preview,
         implicitly_owned: preview,
         deploy_to_domain: true,
-        manage_dns: false,
+        manage_dns: manage_dns && !preview,
         deploy_to_subdomains: !preview,
     }
 }

@@ -113,7 +113,7 @@ pub struct OwnedDomain {
     pub implicitly_owned: bool,
     /// Whether it can be mapped.
     pub deploy_to_domain: bool,
-    /// Whether this server answers for its DNS; it never does.
+    /// Whether this server answers for its DNS, once that is delegated here.
     pub manage_dns: bool,
     /// Whether what is below it can be mapped.
     pub deploy_to_subdomains: bool,

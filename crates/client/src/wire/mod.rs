@@ -7,6 +7,7 @@
 mod background;
 mod build;
 mod create;
+mod dns;
 mod domain;
 mod exec;
 mod files;
@@ -32,6 +33,10 @@ pub use build::{
 pub use create::{
     CreateVmRequest, CreateVmResponse, DeleteEvent, PortMapping, PortProtocol, VmDomain,
     VmPersistence, VmSpecLayer, VmTemplate,
+};
+pub use dns::{
+    CreateDnsRecordRequest, CreateDnsRecordResponse, DeleteDnsRecordQuery, DeleteDnsRecordResponse,
+    DnsRecord, DnsRecordInput, DnsRecordKind, ListDnsRecordsQuery, ListDnsRecordsResponse,
 };
 pub use domain::{
     CancelVerification, CompleteVerificationRequest, DomainMapping, DomainResponse,

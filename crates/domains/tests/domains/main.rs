@@ -4,6 +4,7 @@
 mod knot;
 mod mapping;
 mod proving;
+mod records;
 
 use std::net::SocketAddr;
 
@@ -20,6 +21,11 @@ struct World {
 
 impl World {
     async fn new(resolvers: Vec<SocketAddr>) -> Self {
+        Self::with(Config { resolvers, ..Config::default() }).await
+    }
+
+    /// As configured, with previews and reserved hosts.
+    async fn with(config: Config) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("store.db")).await.unwrap();
         let preview_suffixes = vec![name("style.localhost"), name("apps.example.net")];
@@ -28,7 +34,7 @@ impl World {
             Config {
                 preview_suffixes,
                 reserved: vec![name("api.style.localhost"), name("git.example.com")],
-                resolvers,
+                ..config
             },
         );
         Self { domains, store, _folder: folder }

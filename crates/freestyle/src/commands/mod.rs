@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod ca;
+pub(crate) mod dns;
 pub(crate) mod doctor;
 pub(crate) mod domains;
 pub(crate) mod git;
@@ -39,6 +40,10 @@ pub(crate) fn run(command: Command, environment: &Environment) -> Result<ExitCod
         Command::Domains(command) => {
             let client = client(environment)?;
             client_runtime()?.block_on(domains::run(command, &client)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Dns(command) => {
+            let client = client(environment)?;
+            client_runtime()?.block_on(dns::run(command, &client)).map(|()| ExitCode::SUCCESS)
         }
         Command::Identity(command) => {
             let client = client(environment)?;

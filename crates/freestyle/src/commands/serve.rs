@@ -1,6 +1,7 @@
 //! `freestyle serve`: puts the services together, says how to reach them, and ends in good order.
 //! VMs run on when it ends; the next start finds them.
 
+mod dns;
 mod edge;
 mod first_start;
 mod lock;
@@ -37,6 +38,7 @@ use crate::environment::Environment;
 use crate::error::CliError;
 use crate::operator::OperatorSocket;
 
+use self::dns::AllZones;
 pub(crate) use self::edge::folder as edge_folder;
 use self::edge::{Listeners, Sites};
 use self::first_start::AdminKey;
@@ -90,6 +92,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         Listen::At(address) => Some(bind(address, "--ssh-listen").await?),
         Listen::Off => None,
     };
+    let dns = dns::bind(&config).await?;
     let api_url = local_url(api_listener.local_addr()?);
     let local_git_url = local_url(git_listener.local_addr()?);
     let others = Listeners { api: api_listener.local_addr()?, git: git_listener.local_addr()? };
@@ -118,6 +121,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         ssh_address,
         edge_http_url: sites.http_url(),
         edge_https_url: sites.https_url(),
+        dns_address: dns.as_ref().map(|dns| reachable(dns.address()).to_string()),
         wireguard_endpoint: vpn,
         api_key: admin_key.secret().map(str::to_owned),
         ca_certificate: sites.ca_certificate().map(|file| file.display().to_string()),
@@ -162,11 +166,18 @@ async fn serve(config: Config) -> Result<(), CliError> {
             ssh.serve(access, vms.clone(), stopped(receiver.clone())).await;
         }
     };
+    let zones = AllZones { domains: sites.domains.clone() };
+    let serve_dns = async {
+        if let Some(dns) = dns {
+            dns.serve(zones, stopped(receiver.clone())).await;
+        }
+    };
     let (served_sites, ..) = tokio::join!(
         sites.serve(vms.clone(), stopped(receiver.clone())),
         freestyle_api::serve(api_listener, api, stopped(receiver.clone())),
         freestyle_api::serve(git_listener, git_host, stopped(receiver.clone())),
         serve_ssh,
+        serve_dns,
         async {
             shutdown.await;
             drop(stop);
@@ -311,6 +322,9 @@ fn say_how_to_use(ready: &Ready, key: &AdminKey) -> Result<(), CliError> {
     writeln!(stderr, "The API answers at {url}")?;
     if let Some(address) = &ready.ssh_address {
         writeln!(stderr, "SSH answers at {address}")?;
+    }
+    if let Some(address) = &ready.dns_address {
+        writeln!(stderr, "DNS answers at {address}")?;
     }
     if let (Some(url), [preview, ..]) = (&ready.edge_https_url, &ready.preview_domains[..]) {
         writeln!(stderr, "Sites, *.{preview} among them, are served at {url}")?;

@@ -74,6 +74,8 @@ impl Sites {
         let domains = freestyle_domains::Config {
             preview_suffixes: config.preview_domains.clone(),
             reserved: own.iter().map(|(host, _)| host.clone()).collect(),
+            platform: config.platform_domain.clone(),
+            dns: super::dns::authority(config)?,
             resolvers: config.dns_resolvers.clone(),
         };
         let domains = Domains::new(store.clone(), domains);
