@@ -1,13 +1,16 @@
-// DNS records, which the server answers itself. Asked by `kdig`.
+// DNS records, which the server answers itself, and what they prove to an authority. Asked by `kdig`.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Knot } from "../support/dns.mjs";
+import { Pebble } from "../support/pebble.mjs";
 import { freePort } from "../support/ports.mjs";
 import { run } from "../support/process.mjs";
 import { account, deleteAll, failsWith, SMALL } from "../support/sdk.mjs";
 import { freestyle as cli, withServer } from "../support/server.mjs";
+import { serveIn, visit } from "../support/sites.mjs";
 
 const domain = "example.com";
 const HERE = "127.0.0.1";
@@ -35,15 +38,21 @@ async function ask(address, name, kind, ...options) {
 test("a domain that is delegated here has the records that its owner makes", async (t) => {
   const knot = await Knot.start(domain, `@ A ${HERE}\n`);
   t.after(knot.stop);
+  const pebble = await Pebble.prepare();
+  t.after(pebble.stop);
   const env = {
     FREESTYLE_DNS_LISTEN: `${HERE}:${await freePort()}`,
     FREESTYLE_DNS_NAME: "ns1.example.net,ns2.example.net",
     FREESTYLE_PUBLIC_ADDRESS: HERE,
     FREESTYLE_DNS_RESOLVER: knot.address,
+    FREESTYLE_ACME_DIRECTORY: pebble.directory,
+    SSL_CERT_FILE: pebble.certificate,
   };
   await withServer({ poolSize: 0, env }, async (server) => {
     const { dataDir, url: baseUrl, dnsAddress } = server;
     assert.equal(dnsAddress, env.FREESTYLE_DNS_LISTEN);
+    const [http, https] = [server.edgeHttpUrl, server.edgeHttpsUrl].map((url) => new URL(url).port);
+    await pebble.start({ dns: knot.address, httpPort: Number(http), httpsPort: Number(https) });
     const [{ freestyle, id, key }, other] = [
       await account("dns", { dataDir, baseUrl }),
       await account("other", { dataDir, baseUrl }),
@@ -164,15 +173,30 @@ test("a domain that is delegated here has the records that its owner makes", asy
     // A host that is mapped is here, unless a record says something else.
     const star = JSON.stringify({ kind: "A", name: "*", value: "192.0.2.9" });
     await dns.records.delete({ domain, record: star });
-    const { vmId } = await freestyle.vms.create({
+    const { vm, vmId } = await freestyle.vms.create({
       ...SMALL,
       domains: [{ domain: "site.example.com", vmPort: 3000 }],
     });
     const site = (await asked("site.example.com", "A")).answers;
     assert.deepEqual(site, [`site.example.com. 60 IN A ${HERE}`]);
     assert.equal((await asked("nobody.example.com", "A")).status, "NXDOMAIN");
+    await serveIn(vm);
 
+    // A certificate for all hosts needs the DNS to be here.
+    const wildcard = () => domains.certificates.createWildcard({ domain });
+    await assert.rejects(wildcard(), (error) => {
+      assert.match(error.message, /ns1\.example\.net/);
+      return failsWith("FAILED_TO_PROVISION_CERTIFICATE")(error);
+    });
     await knot.delegate(dnsAddress);
+    assert.deepEqual(await wildcard(), { domain });
+    const ca = await pebble.root();
+    const seen = await visit(https, "site.example.com", { ca, options: ["--verbose"] });
+    assert.equal(seen.status, 200, seen.error);
+    assert.match(seen.error, /subjectAltName: .*\*\.example\.com|CN=\*\.example\.com|"\*\.example\.com"/);
+    // Which is kept, and what proved it is gone.
+    assert.ok(readFileSync(`${dataDir}/edge/certificates/*.${domain}.pem`, "utf8"));
+    assert.equal((await asked(`_acme-challenge.${domain}`, "TXT")).answers.length, 0);
 
     // Whoever has the domain from now on finds nothing of this in it.
     const { record: taken } = await other.freestyle.domains.verifications.create({ domain });

@@ -37,6 +37,10 @@ impl Routes for OneServer {
         Ok(Upstream { stream, ended: Box::pin(pending()) })
     }
 
+    async fn may_have_wildcard(&self, _: &HostName) -> bool {
+        true
+    }
+
     async fn may_have_certificate(&self, host: &HostName) -> bool {
         is_here(host)
     }

@@ -29,6 +29,9 @@ pub trait Routes: Clone + Send + Sync + 'static {
     /// Whether this host may have a certificate. The edge asks nobody for one otherwise, so this is
     /// what keeps strangers from having certificates made for names of their choice.
     fn may_have_certificate(&self, host: &HostName) -> impl Future<Output = bool> + Send;
+
+    /// Whether a certificate that there is for all hosts right below this domain may be renewed.
+    fn may_have_wildcard(&self, domain: &HostName) -> impl Future<Output = bool> + Send;
 }
 
 /// A connection to a target.

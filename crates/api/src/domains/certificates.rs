@@ -10,8 +10,9 @@ use crate::authenticate::Account;
 use crate::error::{ApiError, Code};
 use crate::path::DomainPath;
 
-/// Makes a certificate for all hosts right below a verified domain. Only the server's own authority
-/// does that: others want a DNS record for it, which this server cannot make.
+/// Makes a certificate for all hosts right below a verified domain. An authority that browsers trust
+/// wants a DNS record for it, so the domain's DNS must be delegated to this server. Takes as long as
+/// the authority does.
 #[utoipa::path(
     post,
     path = "/domains/v1/certs/{domain}/wildcard",
@@ -38,11 +39,26 @@ pub(super) async fn wildcard(
         }
         Ok(domain)
     };
-    let domain = domain.await.map_err(|error| ApiError::from_domain(error, FAILED))?.to_string();
-    let made = match HostName::parse(&domain) {
-        Some(name) => certificates.wildcard(&name).map_err(|error| error.to_string()),
-        None => Err("no host can have this name".to_owned()),
-    };
+    let domain = domain.await.map_err(|error| ApiError::from_domain(error, FAILED))?;
+    let made = make(&certificates, &domains, &domain).await;
     made.map_err(|reason| ApiError::new(FAILED, format!("no certificate for {domain}: {reason}")))?;
-    Ok(Json(DomainResponse { domain }))
+    Ok(Json(DomainResponse { domain: domain.to_string() }))
+}
+
+/// Has the certificate made. Fails with the reason.
+async fn make(
+    certificates: &Certificates,
+    domains: &Domains,
+    domain: &DomainName,
+) -> Result<(), String> {
+    let host = HostName::parse(domain.as_str()).ok_or("no host can have this name")?;
+    if certificates.needs_proof() {
+        // An authority that finds no proof counts that against everybody here.
+        domains.check_answered_here(domain).await.map_err(|error| {
+            format!(
+                "{error}. Without it each host gets a certificate of its own when it is visited"
+            )
+        })?;
+    }
+    certificates.wildcard(&host).await.map_err(|error| error.to_string())
 }

@@ -3,6 +3,9 @@
 //! A host is ordered for when someone sets up TLS with its name, which as a rule means that its DNS
 //! leads here; before that, the authority would not find the proof. What fails is not tried again
 //! at once, because authorities count failures and lock out who has too many.
+//!
+//! A host is proven over HTTP or TLS. All hosts below a domain are proven by its DNS, which must be
+//! answered by this server for that.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +28,7 @@ use super::acme_client::AcmeClient;
 use super::challenges::{Challenges, Proof, Published};
 use super::error::CertificateError;
 use super::files;
+use super::names::Names;
 use super::validity::Validity;
 use crate::host::HostName;
 use crate::routes::Routes;
@@ -56,14 +60,14 @@ pub(super) struct Acme {
     /// Whether nobody answers by HTTP.
     tls_only: AtomicBool,
     orders: Semaphore,
-    hosts: Mutex<HashMap<HostName, Host>>,
+    known: Mutex<HashMap<Names, Known>>,
     /// Told when there is another certificate to be kept renewed.
     changed: Notify,
 }
 
-/// What is known of a host.
+/// What is known of a certificate.
 #[derive(Default)]
-struct Host {
+struct Known {
     certificate: Option<Certificate>,
     /// The order that is under way. Changes, to nothing, when it has ended.
     order: Option<watch::Receiver<()>>,
@@ -102,11 +106,14 @@ impl Acme {
         directory: &str,
         roots: &[PathBuf],
     ) -> Result<Self, CertificateError> {
-        let mut hosts = HashMap::new();
+        let mut known = HashMap::new();
         for file in files::list(&dir.join(CERTIFICATES)).await? {
             match load(&file).await {
-                Ok(Some((host, certificate))) => {
-                    hosts.insert(host, Host { certificate: Some(certificate), ..Host::default() });
+                Ok(Some((names, certificate))) => {
+                    known.insert(
+                        names,
+                        Known { certificate: Some(certificate), ..Known::default() },
+                    );
                 }
                 Ok(None) => {}
                 // It is ordered again when it is needed.
@@ -121,7 +128,7 @@ impl Acme {
             challenges: Challenges::default(),
             tls_only: AtomicBool::new(false),
             orders: Semaphore::new(MAX_ORDERS),
-            hosts: Mutex::new(hosts),
+            known: Mutex::new(known),
             changed: Notify::new(),
         })
     }
@@ -134,19 +141,38 @@ impl Acme {
         &self.challenges
     }
 
-    /// The host's certificate, ordered if there is none.
+    /// The host's certificate, ordered if there is none. One for all hosts beside it does as well.
     pub(super) async fn certificate(
         self: &Arc<Self>,
         host: &HostName,
     ) -> Result<Arc<CertifiedKey>, CertificateError> {
-        if let Some(certificate) = self.good(host) {
+        let beside = host.parent().and_then(|parent| self.good(&Names::Below(parent)));
+        match beside {
+            Some(certificate) => Ok(certificate),
+            None => self.good_or_ordered(Names::Host(host.clone())).await,
+        }
+    }
+
+    /// Has a certificate for all hosts right below a domain, whose DNS must be answered here.
+    pub(super) async fn wildcard(
+        self: &Arc<Self>,
+        domain: &HostName,
+    ) -> Result<(), CertificateError> {
+        self.good_or_ordered(Names::Below(domain.clone())).await.map(drop)
+    }
+
+    async fn good_or_ordered(
+        self: &Arc<Self>,
+        names: Names,
+    ) -> Result<Arc<CertifiedKey>, CertificateError> {
+        if let Some(certificate) = self.good(&names) {
             return Ok(certificate);
         }
         // Its end is seen as a change, or as the end of who would have told.
-        _ = self.order(host)?.changed().await;
-        match self.good(host) {
+        _ = self.order(&names)?.changed().await;
+        match self.good(&names) {
             Some(certificate) => Ok(certificate),
-            None => Err(self.not_yet(host).unwrap_or_else(|| {
+            None => Err(self.not_yet(&names).unwrap_or_else(|| {
                 CertificateError::Authority("the order came to no end".to_owned())
             })),
         }
@@ -156,12 +182,16 @@ impl Acme {
     pub(super) async fn keep_renewed(self: &Arc<Self>, routes: &impl Routes) {
         loop {
             let now = OffsetDateTime::now_utc();
-            for host in self.due(now) {
-                if routes.may_have_certificate(&host).await {
+            for names in self.due(now) {
+                let is_wanted = match &names {
+                    Names::Host(host) => routes.may_have_certificate(host).await,
+                    Names::Below(domain) => routes.may_have_wildcard(domain).await,
+                };
+                if is_wanted {
                     // Already under way, or to be left alone for a while, which was said before.
-                    _ = self.order(&host);
-                } else if self.good(&host).is_none() {
-                    self.forget(&host).await;
+                    _ = self.order(&names);
+                } else if self.good(&names).is_none() {
+                    self.forget(&names).await;
                 }
             }
             let next = self.next_due().map_or(LOOK_AT_MOST, |due| {
@@ -175,90 +205,90 @@ impl Acme {
         }
     }
 
-    fn good(&self, host: &HostName) -> Option<Arc<CertifiedKey>> {
-        let hosts = self.hosts();
-        let certificate = hosts.get(host)?.certificate.as_ref()?;
+    fn good(&self, names: &Names) -> Option<Arc<CertifiedKey>> {
+        let all = self.known();
+        let certificate = all.get(names)?.certificate.as_ref()?;
         certificate.is_good().then(|| certificate.key.clone())
     }
 
-    fn due(&self, now: OffsetDateTime) -> Vec<HostName> {
-        let is_due = |host: &Host| {
-            host.certificate.as_ref().is_some_and(|known| known.validity.renewal() <= now)
+    fn due(&self, now: OffsetDateTime) -> Vec<Names> {
+        let is_due = |known: &Known| {
+            known.certificate.as_ref().is_some_and(|it| it.validity.renewal() <= now)
         };
-        self.hosts().iter().filter(|(_, host)| is_due(host)).map(|(name, _)| name.clone()).collect()
+        self.known().iter().filter(|(_, known)| is_due(known)).map(|(it, _)| it.clone()).collect()
     }
 
     /// When to look again: the first renewal that is not tried already or held up by a failure.
     fn next_due(&self) -> Option<OffsetDateTime> {
-        let hosts = self.hosts();
-        let waiting = hosts.values().filter(|host| host.order.is_none() && host.failure.is_none());
-        waiting.filter_map(|host| Some(host.certificate.as_ref()?.validity.renewal())).min()
+        let all = self.known();
+        let waiting = all.values().filter(|known| known.order.is_none() && known.failure.is_none());
+        waiting.filter_map(|known| Some(known.certificate.as_ref()?.validity.renewal())).min()
     }
 
-    async fn forget(&self, host: &HostName) {
-        if let Err(error) = files::remove(&self.file(host)).await {
+    async fn forget(&self, names: &Names) {
+        if let Err(error) = files::remove(&self.file(names)).await {
             warn!(%error, "a certificate that ended");
         }
-        self.hosts().remove(host);
+        self.known().remove(names);
     }
 
     /// Why an order is not to be made now.
-    fn not_yet(&self, host: &HostName) -> Option<CertificateError> {
-        let host = host.clone();
+    fn not_yet(&self, names: &Names) -> Option<CertificateError> {
+        let name = names.to_string();
         if let Some(wait) = self.client.asked_to_wait() {
             let reason = "the certificate authority has too many requests".to_owned();
-            return Some(CertificateError::NotYet { host, wait, reason });
+            return Some(CertificateError::NotYet { name, wait, reason });
         }
-        let hosts = self.hosts();
-        let failure = hosts.get(&host)?.failure.as_ref()?;
+        let all = self.known();
+        let failure = all.get(names)?.failure.as_ref()?;
         let wait = failure.until.saturating_duration_since(Instant::now());
         let reason = failure.reason.clone();
-        (!wait.is_zero()).then_some(CertificateError::NotYet { host, wait, reason })
+        (!wait.is_zero()).then_some(CertificateError::NotYet { name, wait, reason })
     }
 
-    /// The order for a host that is under way, or a new one, which goes on by itself.
-    fn order(self: &Arc<Self>, host: &HostName) -> Result<watch::Receiver<()>, CertificateError> {
-        if let Some(under_way) = self.hosts().get(host).and_then(|known| known.order.clone()) {
+    /// The order for these that is under way, or a new one, which goes on by itself.
+    fn order(self: &Arc<Self>, names: &Names) -> Result<watch::Receiver<()>, CertificateError> {
+        if let Some(under_way) = self.known().get(names).and_then(|known| known.order.clone()) {
             return Ok(under_way);
         }
-        if let Some(error) = self.not_yet(host) {
+        if let Some(error) = self.not_yet(names) {
             return Err(error);
         }
-        let mut hosts = self.hosts();
-        let known = hosts.entry(host.clone()).or_default();
+        let mut all = self.known();
+        let known = all.entry(names.clone()).or_default();
         if let Some(under_way) = &known.order {
             return Ok(under_way.clone());
         }
         let (ended, order) = watch::channel(());
         known.order = Some(order.clone());
         let attempt = known.failure.as_ref().map_or(0, |failure| failure.count);
-        drop(hosts);
-        let (acme, host) = (self.clone(), host.clone());
+        drop(all);
+        let (acme, names) = (self.clone(), names.clone());
         tokio::spawn(async move {
-            let done = timeout(ORDER_LIMIT, acme.obtain(&host, attempt)).await;
+            let done = timeout(ORDER_LIMIT, acme.obtain(&names, attempt)).await;
             let done = done.unwrap_or_else(|_| {
                 Err(CertificateError::Authority("it took too long".to_owned()))
             });
-            acme.settle(&host, attempt, done);
+            acme.settle(&names, attempt, done);
             drop(ended);
         });
         Ok(order)
     }
 
-    fn settle(&self, host: &HostName, attempt: u32, done: Result<Certificate, CertificateError>) {
-        let mut hosts = self.hosts();
-        let known = hosts.entry(host.clone()).or_default();
+    fn settle(&self, names: &Names, attempt: u32, done: Result<Certificate, CertificateError>) {
+        let mut all = self.known();
+        let known = all.entry(names.clone()).or_default();
         known.order = None;
         match done {
             Ok(certificate) => {
-                info!(%host, until = %certificate.validity.until, "certificate");
+                info!(%names, until = %certificate.validity.until, "certificate");
                 known.certificate = Some(certificate);
                 known.failure = None;
             }
             Err(error) => {
                 let wait =
                     FIRST_WAIT.saturating_mul(2u32.saturating_pow(attempt)).min(LONGEST_WAIT);
-                error!(%host, %error, wait = wait.as_secs(), "no certificate");
+                error!(%names, %error, wait = wait.as_secs(), "no certificate");
                 let (count, reason) = (attempt + 1, error.to_string());
                 known.failure = Some(Failure { count, reason, until: Instant::now() + wait });
             }
@@ -267,10 +297,10 @@ impl Acme {
     }
 
     /// Has the authority make a certificate, and stores it.
-    async fn obtain(&self, host: &HostName, attempt: u32) -> Result<Certificate, CertificateError> {
+    async fn obtain(&self, names: &Names, attempt: u32) -> Result<Certificate, CertificateError> {
         let _turn = self.orders.acquire().await;
         let account = self.account.get_or_try_init(|| self.account()).await?;
-        let identifiers = [Identifier::Dns(host.to_string())];
+        let identifiers = [Identifier::Dns(names.to_string())];
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
         let patience = RetryPolicy::new().timeout(STEP_LIMIT);
 
@@ -282,7 +312,7 @@ impl Acme {
             if authorization.status == AuthorizationStatus::Valid {
                 continue;
             }
-            published.push(self.prove(host, attempt, authorization).await?);
+            published.push(self.prove(names, attempt, authorization).await?);
         }
         let status = order.poll_ready(&patience).await?;
         drop(published);
@@ -291,30 +321,32 @@ impl Acme {
         }
 
         let key = KeyPair::generate()?;
-        let mut request = CertificateParams::new(vec![host.to_string()])?;
+        let mut request = CertificateParams::new(vec![names.to_string()])?;
         request.distinguished_name = DistinguishedName::new();
         order.finalize_csr(request.serialize_request(&key)?.der()).await?;
         let chain = order.poll_certificate(&patience).await?;
         let pem = format!("{}{chain}", key.serialize_pem()).into_bytes();
         let certificate = Certificate::new(files::parse(&pem)?)?;
-        files::write(&self.file(host), pem).await?;
+        files::write(&self.file(names), pem).await?;
         Ok(certificate)
     }
 
-    /// Shows that the host is here, and has the authority look. Attempts take turns between the two
-    /// ways, in case only one of the listeners can be reached from there.
+    /// Shows that the host, or the domain of all of them, is here, and has the authority look.
+    /// Attempts for a host take turns between the two ways, in case only one of the listeners can be
+    /// reached from there.
     async fn prove(
         &self,
-        host: &HostName,
+        names: &Names,
         attempt: u32,
         mut authorization: AuthorizationHandle<'_>,
     ) -> Result<Published, CertificateError> {
         let (http, tls) = (ChallengeType::Http01, ChallengeType::TlsAlpn01);
         let tls_only = self.tls_only.load(Ordering::Relaxed);
-        let ways = match attempt % 2 {
+        let ways = match (names, attempt % 2) {
+            (Names::Below(_), _) => vec![ChallengeType::Dns01],
             _ if tls_only => vec![tls],
-            0 => vec![http, tls],
-            _ => vec![tls, http],
+            (Names::Host(_), 0) => vec![http, tls],
+            (Names::Host(_), _) => vec![tls, http],
         };
         let offered = |way: &ChallengeType| {
             authorization.challenges.iter().any(|challenge| challenge.r#type == *way)
@@ -324,14 +356,15 @@ impl Acme {
         let mut challenge = authorization.challenge(way.clone()).ok_or_else(none)?;
         let authorized = challenge.key_authorization();
         let proof = match way {
+            ChallengeType::Dns01 => Proof::Dns(authorized.dns_value()),
             ChallengeType::TlsAlpn01 => {
-                Proof::Tls(proving_certificate(host, authorized.digest().as_ref())?)
+                Proof::Tls(proving_certificate(names.domain(), authorized.digest().as_ref())?)
             }
             _ => {
                 Proof::Http { token: challenge.token.clone(), text: authorized.as_str().to_owned() }
             }
         };
-        let published = self.challenges.publish(host, proof);
+        let published = self.challenges.publish(names, proof);
         challenge.set_ready().await?;
         Ok(published)
     }
@@ -361,28 +394,28 @@ impl Acme {
         Ok(account)
     }
 
-    fn file(&self, host: &HostName) -> PathBuf {
-        self.dir.join(CERTIFICATES).join(format!("{host}.{EXTENSION}"))
+    fn file(&self, names: &Names) -> PathBuf {
+        self.dir.join(CERTIFICATES).join(format!("{names}.{EXTENSION}"))
     }
 
-    fn hosts(&self) -> MutexGuard<'_, HashMap<HostName, Host>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<Names, Known>> {
         // Never left half-changed, so a panic elsewhere does not spoil it.
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Reads a stored certificate; `None` if the file is something else.
-async fn load(file: &Path) -> Result<Option<(HostName, Certificate)>, CertificateError> {
+async fn load(file: &Path) -> Result<Option<(Names, Certificate)>, CertificateError> {
     let is_ours = file.extension().is_some_and(|extension| extension == EXTENSION);
-    let host = file.file_stem().and_then(|name| HostName::parse(name.to_str()?));
-    let Some(host) = host.filter(|_| is_ours) else { return Ok(None) };
+    let names = file.file_stem().and_then(|name| Names::parse(name.to_str()?));
+    let Some(names) = names.filter(|_| is_ours) else { return Ok(None) };
     let Some(pem) = files::read(file).await? else { return Ok(None) };
     let damaged = |error: CertificateError| CertificateError::Damaged {
         path: file.to_owned(),
         reason: error.to_string(),
     };
     let certificate = files::parse(&pem).and_then(Certificate::new).map_err(damaged)?;
-    Ok(Some((host, certificate)))
+    Ok(Some((names, certificate)))
 }
 
 /// What the authority had against the proofs.

@@ -5,11 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustls::sign::CertifiedKey;
 
+use super::names::Names;
 use crate::host::HostName;
+
+/// The label of the text in front of a domain (RFC 8555 section 8.4).
+const DNS_LABEL: &str = "_acme-challenge";
 
 /// The proofs that are wanted at present. Clones are one.
 #[derive(Clone, Default)]
-pub(super) struct Challenges(Arc<Mutex<HashMap<HostName, Proof>>>);
+pub(super) struct Challenges(Arc<Mutex<HashMap<Names, Proof>>>);
 
 /// What proves it.
 #[derive(Clone)]
@@ -18,35 +22,47 @@ pub(super) enum Proof {
     Http { token: String, text: String },
     /// A certificate (TLS-ALPN-01).
     Tls(Arc<CertifiedKey>),
+    /// A text in the domain's zone (DNS-01).
+    Dns(String),
 }
 
 /// A proof that is to be seen, until dropped.
 pub(super) struct Published {
     challenges: Challenges,
-    host: HostName,
+    names: Names,
 }
 
 impl Challenges {
-    pub(super) fn publish(&self, host: &HostName, proof: Proof) -> Published {
-        self.proofs().insert(host.clone(), proof);
-        Published { challenges: self.clone(), host: host.clone() }
+    pub(super) fn publish(&self, names: &Names, proof: Proof) -> Published {
+        self.proofs().insert(names.clone(), proof);
+        Published { challenges: self.clone(), names: names.clone() }
     }
 
     pub(super) fn over_http(&self, host: &HostName, asked: &str) -> Option<String> {
-        match self.proofs().get(host)? {
+        match self.proofs().get(&Names::Host(host.clone()))? {
             Proof::Http { token, text } if token == asked => Some(text.clone()),
             _ => None,
         }
     }
 
     pub(super) fn over_tls(&self, host: &HostName) -> Option<Arc<CertifiedKey>> {
-        match self.proofs().get(host)? {
+        match self.proofs().get(&Names::Host(host.clone()))? {
             Proof::Tls(key) => Some(key.clone()),
-            Proof::Http { .. } => None,
+            Proof::Http { .. } | Proof::Dns(_) => None,
         }
     }
 
-    fn proofs(&self) -> MutexGuard<'_, HashMap<HostName, Proof>> {
+    /// What is to be read at a name of DNS.
+    pub(super) fn over_dns(&self, name: &str) -> Vec<String> {
+        let domain = name.strip_prefix(DNS_LABEL).and_then(|rest| rest.strip_prefix('.'));
+        let Some(domain) = domain.and_then(HostName::parse) else { return Vec::new() };
+        match self.proofs().get(&Names::Below(domain)) {
+            Some(Proof::Dns(text)) => vec![text.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn proofs(&self) -> MutexGuard<'_, HashMap<Names, Proof>> {
         // Never left half-changed, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,6 +70,6 @@ impl Challenges {
 
 impl Drop for Published {
     fn drop(&mut self) {
-        self.challenges.proofs().remove(&self.host);
+        self.challenges.proofs().remove(&self.names);
     }
 }

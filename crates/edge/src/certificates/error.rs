@@ -5,8 +5,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::host::HostName;
-
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
@@ -33,21 +31,15 @@ pub enum CertificateError {
     #[error("the certificate authority: {0}")]
     Authority(String),
     /// An order failed a short while ago, or the authority asked to be left alone.
-    #[error("the certificate of {host} is tried again in {} s, because: {reason}", .wait.as_secs())]
+    #[error("the certificate of {name} is tried again in {} s, because: {reason}", .wait.as_secs())]
     NotYet {
         /// For whom there is none.
-        host: HostName,
+        name: String,
         /// How long to wait.
         wait: Duration,
         /// What went wrong.
         reason: String,
     },
-    /// Only who controls the DNS zone gets such a certificate by ACME.
-    #[error(
-        "a wildcard certificate needs a DNS record in the zone, which this server cannot make; each \
-         host gets a certificate of its own when it is first visited"
-    )]
-    WildcardNeedsDns,
 }
 
 impl From<rcgen::Error> for CertificateError {

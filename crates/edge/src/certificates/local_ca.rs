@@ -15,6 +15,7 @@ use time::{Duration, OffsetDateTime};
 
 use super::error::CertificateError;
 use super::files;
+use super::names::Names;
 use crate::host::HostName;
 
 const KEY_FILE: &str = "ca.key";
@@ -36,14 +37,6 @@ pub(super) struct LocalCa {
     certificate: CertificateDer<'static>,
     file: PathBuf,
     issued: Mutex<HashMap<Names, Issued>>,
-}
-
-/// What a certificate is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Names {
-    Host(HostName),
-    /// All hosts right below.
-    Below(HostName),
 }
 
 struct Issued {
@@ -122,12 +115,8 @@ impl LocalCa {
     }
 
     fn issue(&self, names: Names) -> Result<Arc<CertifiedKey>, CertificateError> {
-        let name = match &names {
-            Names::Host(host) => host.to_string(),
-            Names::Below(domain) => format!("*.{domain}"),
-        };
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::new(vec![name])?;
+        let mut params = CertificateParams::new(vec![names.to_string()])?;
         params.distinguished_name = DistinguishedName::new();
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -6,6 +6,7 @@ mod challenges;
 mod error;
 mod files;
 mod local_ca;
+mod names;
 mod validity;
 
 use std::path::{Path, PathBuf};
@@ -60,15 +61,25 @@ impl Certificates {
         }
     }
 
-    /// Has a certificate for all hosts right below this domain.
-    ///
-    /// # Errors
-    /// [`CertificateError::WildcardNeedsDns`] from ACME, which wants a DNS record for it.
-    pub fn wildcard(&self, domain: &HostName) -> Result<(), CertificateError> {
+    /// Whether somebody else is asked, who wants proof: for a wildcard, that the domain's DNS says
+    /// what [`Certificates::proofs_over_dns`] does.
+    pub fn needs_proof(&self) -> bool {
+        matches!(self.0, Authority::Acme(_))
+    }
+
+    /// Has a certificate for all hosts right below this domain. May take as long as the authority
+    /// does, and is made even if nobody waits for it any more.
+    pub async fn wildcard(&self, domain: &HostName) -> Result<(), CertificateError> {
         match &self.0 {
             Authority::Local(ca) => ca.wildcard(domain),
-            Authority::Acme(_) => Err(CertificateError::WildcardNeedsDns),
+            Authority::Acme(acme) => acme.wildcard(domain).await,
         }
+    }
+
+    /// What TXT records at this name, in lower case and without final dot, have to say now for an
+    /// authority that asks the DNS for proof.
+    pub fn proofs_over_dns(&self, name: &str) -> Vec<String> {
+        self.challenges().map_or(Vec::new(), |challenges| challenges.over_dns(name))
     }
 
     /// The certificate to show for a host, which must be one that may have a certificate. May take

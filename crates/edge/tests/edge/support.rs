@@ -64,6 +64,10 @@ impl Routes for Sites {
         Ok(Upstream { stream, ended })
     }
 
+    async fn may_have_wildcard(&self, domain: &HostName) -> bool {
+        self.may_have_certificate(domain).await
+    }
+
     async fn may_have_certificate(&self, host: &HostName) -> bool {
         host.as_str().ends_with(".test") && host.as_str() != "secret.test"
     }

@@ -166,7 +166,8 @@ async fn serve(config: Config) -> Result<(), CliError> {
             ssh.serve(access, vms.clone(), stopped(receiver.clone())).await;
         }
     };
-    let zones = AllZones { domains: sites.domains.clone() };
+    let zones =
+        AllZones { domains: sites.domains.clone(), certificates: sites.certificates.clone() };
     let serve_dns = async {
         if let Some(dns) = dns {
             dns.serve(zones, stopped(receiver.clone())).await;

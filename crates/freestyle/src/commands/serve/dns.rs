@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use freestyle_dns::{Authority, RecordName, Server, Unavailable, Zone, Zones};
 use freestyle_domains::{DomainError, DomainName, Domains};
+use freestyle_edge::Certificates;
 use tracing::error;
 
 use crate::config::{Config, Listen};
@@ -41,10 +42,11 @@ pub(super) fn authority(config: &Config) -> Result<Option<Authority>, CliError> 
     Ok(Some(Authority { name_servers, addresses: config.public_addresses.clone() }))
 }
 
-/// The zones of accounts and the operator's.
+/// The zones of accounts and the operator's, with what authorities want to see in them.
 #[derive(Clone)]
 pub(super) struct AllZones {
     pub(super) domains: Domains,
+    pub(super) certificates: Certificates,
 }
 
 impl Zones for AllZones {
@@ -57,7 +59,10 @@ impl Zones for AllZones {
     }
 
     fn proofs(&self, name: &str) -> Vec<String> {
-        self.domains.probe(name).map(str::to_owned).into_iter().collect()
+        match self.domains.probe(name) {
+            Some(code) => vec![code.to_owned()],
+            None => self.certificates.proofs_over_dns(name),
+        }
     }
 }
 

@@ -122,11 +122,29 @@ impl Sites {
         }
         // Whoever issues for everybody counts; the server's own authority does not.
         let only_mapped = certificates.ca_certificate().is_none();
-        let routes = SiteRoutes { own: own.into(), domains, vms, only_mapped };
-        let edge = Edge::new(routes, certificates, Limits::default()).map_err(failed)?;
-        edge.serve(http, https, shutdown).await;
+        let routes = SiteRoutes { own: own.into(), domains: domains.clone(), vms, only_mapped };
+        let edge = Edge::new(routes, certificates.clone(), Limits::default()).map_err(failed)?;
+        tokio::select! {
+            () = edge.serve(http, https, shutdown) => {}
+            () = wildcards_of_previews(&domains, &certificates) => {}
+        }
         Ok(())
     }
+}
+
+/// Sees to it that previews, which come and go, need no certificate each, where the suffix is one whose
+/// DNS is answered here; if that cannot be told now, not before the next start. Never resolves.
+async fn wildcards_of_previews(domains: &Domains, certificates: &Certificates) {
+    for suffix in domains.preview_suffixes() {
+        if !certificates.needs_proof() || domains.check_answered_here(suffix).await.is_err() {
+            continue;
+        }
+        let Some(host) = HostName::parse(suffix.as_str()) else { continue };
+        if let Err(cause) = certificates.wildcard(&host).await {
+            warn!(%suffix, %cause, "previews get a certificate each");
+        }
+    }
+    pending().await
 }
 
 fn own(config: &Config, others: &Listeners) -> Result<Vec<(DomainName, SocketAddr)>, CliError> {
@@ -235,6 +253,14 @@ impl Routes for SiteRoutes {
         };
         may.unwrap_or_else(|cause| {
             error!(%host, %cause, "asking whether a host may have a certificate");
+            false
+        })
+    }
+
+    async fn may_have_wildcard(&self, domain: &HostName) -> bool {
+        let may = self.domains.may_have_wildcard(domain.as_str()).await;
+        may.unwrap_or_else(|cause| {
+            error!(%domain, %cause, "asking whether a domain may have a certificate");
             false
         })
     }
