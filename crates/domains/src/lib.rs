@@ -18,6 +18,7 @@
 //!   the name of another (their cookies, for instance).
 //! * DNS records are made in domains that were proven, and go with the ownership they stand on. Of a
 //!   host that is mapped the DNS says where this server is, unless a record says something else.
+//! * With a domain for VMs, every VM has a host below it by itself, and nobody can map one there.
 //! * What is unmapped leads nowhere at once, and so does everything that leads to a VM that is
 //!   deleted.
 

@@ -27,6 +27,8 @@ pub struct Config {
     pub preview_suffixes: Vec<DomainName>,
     /// Hosts that are this server's own: nobody maps or verifies them.
     pub reserved: Vec<DomainName>,
+    /// Every VM has a host below this domain, and nobody maps or verifies anything there.
+    pub vm_domain: Option<DomainName>,
     /// The domain that the platform itself is at.
     pub platform: Option<DomainName>,
     /// What this server is to others if it answers questions of DNS.
@@ -60,11 +62,13 @@ struct Inner {
 impl Domains {
     /// A service on this store.
     pub fn new(store: Store, config: Config) -> Self {
-        let Config { preview_suffixes: previews, reserved, platform, dns, resolvers } = config;
+        let Config { preview_suffixes: previews, reserved, vm_domain, platform, dns, resolvers } =
+            config;
         let zones = dns.map(|authority| {
-            ZoneBook::new(store.clone(), authority, previews.iter().chain(&platform))
+            let own = previews.iter().chain(&vm_domain).chain(&platform);
+            ZoneBook::new(store.clone(), authority, own)
         });
-        let (dns, routes) = (Dns::new(resolvers), Routes::new(store.clone()));
+        let (dns, routes) = (Dns::new(resolvers), Routes::new(store.clone(), vm_domain));
         Self(Arc::new(Inner { store, previews, reserved, dns, routes, zones }))
     }
 
@@ -223,9 +227,16 @@ impl Domains {
         Ok(scope.mappings(domain.as_deref(), ownership, limit, offset).await?)
     }
 
-    /// The domains that lead to a VM of the account, oldest first.
+    /// The domains that lead to a VM of the account: those that were mapped, oldest first, and its own.
     pub async fn of_vm(&self, account: &AccountId, vm: &VmId) -> Result<Vec<String>, DomainError> {
-        Ok(self.0.store.account_scope(account).domains_of_vm(vm).await?)
+        let mut domains = self.0.store.account_scope(account).domains_of_vm(vm).await?;
+        domains.extend(self.own_host(vm));
+        Ok(domains)
+    }
+
+    /// The host that a VM has by itself, if VMs have one. It leads to the VM's port 3000.
+    pub fn own_host(&self, vm: &VmId) -> Option<String> {
+        self.0.routes.vm_domain().map(|domain| format!("{vm}.{domain}"))
     }
 
     /// Whether the account has proven this domain or one above it.
@@ -246,6 +257,9 @@ impl Domains {
     /// Whether a host is somebody's, or could be by being mapped: what it may have a certificate for.
     pub async fn is_known(&self, host: &str) -> Result<bool, DomainError> {
         let Ok(name) = DomainName::parse(host) else { return Ok(false) };
+        if self.is_of_vms(&name) {
+            return Ok(self.route(host).await?.is_some());
+        }
         if self.is_preview(&name) {
             return Ok(true);
         }
@@ -281,8 +295,9 @@ impl Domains {
 
     fn mapped_name<'a>(&self, pattern: &'a Pattern) -> Result<MappedName<'a>, DomainError> {
         let refuse = |reason| Err(invalid(&pattern.to_string(), reason));
-        if let Pattern::Host(name) = pattern {
-            self.refuse_reserved(name)?;
+        match pattern {
+            Pattern::Host(name) => self.refuse_reserved(name)?,
+            Pattern::HostsBelow(name) => self.refuse_of_vms(name)?,
         }
         match pattern {
             Pattern::Host(name) if self.is_preview(name) => Ok(MappedName::Preview(name.as_str())),
@@ -295,16 +310,30 @@ impl Domains {
     }
 
     fn refuse_reserved(&self, name: &DomainName) -> Result<(), DomainError> {
+        self.refuse_of_vms(name)?;
         if self.0.reserved.contains(name) {
             return Err(invalid(name.as_str(), "it is this server's own"));
         }
         Ok(())
     }
 
+    fn refuse_of_vms(&self, name: &DomainName) -> Result<(), DomainError> {
+        match self.is_of_vms(name) {
+            true => Err(invalid(name.as_str(), "it is where VMs have hosts of their own")),
+            false => Ok(()),
+        }
+    }
+
     /// Whether it can be a preview: one label below a suffix.
     fn is_preview(&self, name: &DomainName) -> bool {
         let mut labels = self.0.previews.iter().filter_map(|suffix| name.below(suffix.as_str()));
         labels.any(|label| !label.contains('.'))
+    }
+
+    /// Whether it is the domain of VMs' own hosts or anything below it.
+    fn is_of_vms(&self, name: &DomainName) -> bool {
+        let domain = self.0.routes.vm_domain();
+        domain.is_some_and(|domain| name == domain || name.below(domain.as_str()).is_some())
     }
 
     /// Whether it is a suffix of previews or anything below one.

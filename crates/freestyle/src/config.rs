@@ -76,6 +76,10 @@ pub(crate) struct Options {
     /// [default: style.localhost]
     #[arg(long, value_name = "DOMAIN")]
     preview_domain: Vec<HostDomain>,
+    /// Every VM is reached by its id and this domain, which leads to its port 3000
+    /// [default: only by domains that are mapped to it]
+    #[arg(long, value_name = "DOMAIN")]
+    vm_domain: Option<HostDomain>,
     /// Sites are served beside this server itself: its API at api. and its git host at git. and this
     /// domain [default: only at their own addresses]
     #[arg(long, value_name = "DOMAIN")]
@@ -257,6 +261,7 @@ pub(crate) struct Config {
     /// `None` is the default.
     pub(crate) edge_https_listen: Option<Listen>,
     pub(crate) preview_domains: Vec<DomainName>,
+    pub(crate) vm_domain: Option<DomainName>,
     pub(crate) platform_domain: Option<DomainName>,
     pub(crate) dns_listen: Listen,
     pub(crate) dns_names: Vec<DomainName>,
@@ -294,6 +299,13 @@ impl Config {
         let wireguard_host = wireguard_host
             .transpose()
             .map_err(|error| CliError::new(format!("wireguard-host: {error}")))?;
+        let preview_domains = preview_domains(options.preview_domain)?;
+        let vm_domain = options.vm_domain.map(|HostDomain(domain)| domain);
+        if let Some(domain) = vm_domain.as_ref().filter(|it| preview_domains.contains(it)) {
+            let message =
+                format!("vm-domain: previews are below {domain}; VMs need another domain");
+            return Err(CliError::new(message));
+        }
         Ok(Self {
             data_dir: options.data_dir.unwrap_or_else(|| "/var/lib/freestyle".into()),
             cache_dir: options.cache_dir.unwrap_or_else(|| "/var/cache/freestyle".into()),
@@ -307,7 +319,8 @@ impl Config {
             ssh_listen: options.ssh_listen.unwrap_or(Listen::At(DEFAULT_SSH_LISTEN)),
             edge_http_listen: options.edge_http_listen,
             edge_https_listen: options.edge_https_listen,
-            preview_domains: preview_domains(options.preview_domain)?,
+            preview_domains,
+            vm_domain,
             platform_domain: options.platform_domain.map(|HostDomain(domain)| domain),
             dns_listen: options.dns_listen.unwrap_or(Listen::Off),
             dns_names: options.dns_name.into_iter().map(|HostDomain(name)| name).collect(),
@@ -366,6 +379,7 @@ impl Options {
             edge_http_listen: self.edge_http_listen.or(below.edge_http_listen),
             edge_https_listen: self.edge_https_listen.or(below.edge_https_listen),
             preview_domain: or(self.preview_domain, below.preview_domain),
+            vm_domain: self.vm_domain.or(below.vm_domain),
             platform_domain: self.platform_domain.or(below.platform_domain),
             dns_listen: self.dns_listen.or(below.dns_listen),
             dns_name: or(self.dns_name, below.dns_name),
@@ -413,6 +427,7 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         edge_http_listen: environment.parse("FREESTYLE_EDGE_HTTP_LISTEN")?,
         edge_https_listen: environment.parse("FREESTYLE_EDGE_HTTPS_LISTEN")?,
         preview_domain: environment.parse_list("FREESTYLE_PREVIEW_DOMAIN", ',')?,
+        vm_domain: environment.parse("FREESTYLE_VM_DOMAIN")?,
         platform_domain: environment.parse("FREESTYLE_PLATFORM_DOMAIN")?,
         dns_listen: environment.parse("FREESTYLE_DNS_LISTEN")?,
         dns_name: environment.parse_list("FREESTYLE_DNS_NAME", ',')?,
@@ -574,6 +589,8 @@ mod tests {
             ("public-address = [\"example.com\"]", "public-address"),
             ("edge-http-listen = \"80\"", "edge-http-listen"),
             ("preview-domain = [\"localhost\"]", "localhost"),
+            ("vm-domain = \"vm\"", "vm-domain"),
+            ("vm-domain = \"style.localhost\"", "vm-domain"),
             ("platform-domain = \"https://example.com\"", "example.com"),
             ("acme-directory = \"http://ca.example\"", "acme-directory"),
             ("accel = \"xen\"", "xen"),

@@ -258,6 +258,19 @@ impl AccountScope<'_> {
 }
 
 impl SystemScope<'_> {
+    /// Where a host leads that is a VM's by itself: to a port of the VM, if it is somebody's.
+    pub async fn route_to_vm(&self, vm: &VmId, port: u16) -> Result<Option<Route>, StoreError> {
+        let route = sqlx::query_as(
+            "SELECT account_id, id AS vm_id, $2 AS port FROM vms
+             WHERE id = $1 AND account_id IS NOT NULL AND deleted_at IS NULL",
+        )
+        .bind(vm.as_str())
+        .bind(i64::from(port))
+        .fetch_optional(self.store.readers())
+        .await?;
+        Ok(route)
+    }
+
     /// Where a host leads: by its own mapping, or by one of the domain right above it that is not
     /// somebody else's than the host.
     pub async fn route(&self, host: &str) -> Result<Option<Route>, StoreError> {

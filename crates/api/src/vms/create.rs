@@ -57,7 +57,7 @@ pub(super) async fn create(
     let call = async move |progress: Progress| {
         let vm = app.vms.create(&owner, request, Some(progress.observer())).await;
         let vm = vm.map_err(|error| ApiError::from_vm(error, BAD))?;
-        let domains = match domains.map(&app.domains, &owner, &vm.id).await {
+        let mut domains = match domains.map(&app.domains, &owner, &vm.id).await {
             Ok(domains) => domains,
             // Somebody was quicker. Nobody is told of this VM.
             Err(error) => {
@@ -67,6 +67,7 @@ pub(super) async fn create(
                 return Err(error);
             }
         };
+        domains.extend(app.domains.own_host(&vm.id));
         Ok(CreateVmResponse { id: vm.id.into(), domains, snapshot_id, console_url: None })
     };
     Ok(background.answer(&account, after, call).await)

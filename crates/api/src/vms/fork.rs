@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use freestyle_client::wire::{ErrorBody, ForkVmRequest, ForkVmResponse, ForkedVm};
-use freestyle_vm::{MAX_FORKS, Persistence, VmInfo};
+use freestyle_vm::{MAX_FORKS, Persistence};
 
 use super::decode_persistence;
 use crate::App;
@@ -43,7 +43,13 @@ pub(super) async fn fork(
     Ok(answer(to_completion(async move {
         let children = app.vms.fork(&account, &vm, count, persistence).await;
         let children = children.map_err(ApiError::from_fork)?;
-        Ok(ForkVmResponse { vm_id: vm.into(), forks: children.into_iter().map(encode).collect() })
+        let forks = children.into_iter().map(|child| ForkedVm {
+            // What was mapped still leads to the parent.
+            domains: app.domains.own_host(&child.id).into_iter().collect(),
+            id: child.id.into(),
+            console_url: None,
+        });
+        Ok(ForkVmResponse { vm_id: vm.into(), forks: forks.collect() })
     }))
     .await)
 }
@@ -60,10 +66,6 @@ pub(super) fn decode(request: ForkVmRequest) -> Result<(u32, Option<Persistence>
             Err(ApiError::new(BAD, message))
         }
     }
-}
-
-fn encode(child: VmInfo) -> ForkedVm {
-    ForkedVm { id: child.id.into(), domains: Vec::new(), console_url: None }
 }
 
 #[cfg(test)]

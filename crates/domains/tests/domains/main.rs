@@ -3,6 +3,7 @@
 
 mod knot;
 mod mapping;
+mod of_vms;
 mod proving;
 mod records;
 

@@ -74,6 +74,7 @@ impl Sites {
         let domains = freestyle_domains::Config {
             preview_suffixes: config.preview_domains.clone(),
             reserved: own.iter().map(|(host, _)| host.clone()).collect(),
+            vm_domain: config.vm_domain.clone(),
             platform: config.platform_domain.clone(),
             dns: super::dns::authority(config)?,
             resolvers: config.dns_resolvers.clone(),
