@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 use tracing::{debug, warn};
@@ -39,6 +39,9 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// A client that takes nothing for so long is not there, whatever it says.
 const WRITE_STALL: Duration = Duration::from_secs(120);
 
+/// How long a client may take to say anything, where that tells what it speaks.
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Requests at once on one connection, by HTTP/2.
 const MAX_STREAMS: u32 = 128;
 /// What a client may send ahead, for one request and for all of a connection, by HTTP/2.
@@ -47,8 +50,12 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What is held of an answer that the client does not take, by HTTP/2.
 const SEND_BUFFER: usize = 128 << 10;
 
+/// Takes connections that turn out to be SSH, with where they are from.
+pub type SshConnections = mpsc::Sender<(TcpStream, SocketAddr)>;
+
 /// The edge: an HTTP server and an HTTPS server for the sites behind it.
 pub struct Edge<R: Routes> {
+    ssh: Option<SshConnections>,
     routes: R,
     certificates: Certificates,
     limits: Limits,
@@ -57,6 +64,7 @@ pub struct Edge<R: Routes> {
 
 /// What all connections share.
 struct Shared<R: Routes> {
+    ssh: Option<SshConnections>,
     proxy: Proxy<R>,
     routes: R,
     certificates: Certificates,
@@ -81,7 +89,13 @@ impl<R: Routes> Edge<R> {
         certificates: Certificates,
         limits: Limits,
     ) -> Result<Self, CertificateError> {
-        Ok(Self { routes, certificates, limits, tls: Tls::new()? })
+        Ok(Self { ssh: None, routes, certificates, limits, tls: Tls::new()? })
+    }
+
+    /// Has the HTTPS listener take SSH as well: who begins with it is handed over, and is counted and
+    /// limited by whoever takes it from then on.
+    pub fn with_ssh(self, ssh: Option<SshConnections>) -> Self {
+        Self { ssh, ..self }
     }
 
     /// Serves both listeners until `shutdown` resolves. Then accepts nothing more, lets requests
@@ -92,14 +106,14 @@ impl<R: Routes> Edge<R> {
         https: Option<TcpListener>,
         shutdown: impl Future<Output = ()>,
     ) {
-        let Self { routes, certificates, limits, tls } = self;
+        let Self { ssh, routes, certificates, limits, tls } = self;
         if http.is_none() {
             certificates.prove_over_tls_only();
         }
         let (close, closing) = watch::channel(());
         let proxy = Proxy::new(routes.clone(), certificates.clone(), limits, closing.clone());
         let visitors = Visitors::new(limits);
-        let shared = Arc::new(Shared { proxy, routes, certificates, limits, tls, visitors });
+        let shared = Arc::new(Shared { ssh, proxy, routes, certificates, limits, tls, visitors });
         let mut connections = JoinSet::new();
         {
             let accept = async {
@@ -159,6 +173,17 @@ impl<R: Routes> Shared<R> {
                 self.serve_http_1(stream, visit, closing).await
             }
             Scheme::Https => {
+                if let Some(ssh) = &self.ssh {
+                    match begins_with_ssh(&stream).await {
+                        Ok(false) => {}
+                        Ok(true) => {
+                            // Full: there are many at once, and SSH clients try again.
+                            _ = ssh.try_send((stream, address));
+                            return;
+                        }
+                        Err(error) => return debug!(%error, "connection"),
+                    }
+                }
                 let secured = self.tls.accept(stream, &self.routes, &self.certificates).await;
                 let Some(secured) = secured else { return };
                 let visit = Visit { from, tls: Some(secured.host) };
@@ -234,6 +259,14 @@ impl<R: Routes> Shared<R> {
         connection.as_mut().graceful_shutdown();
         connection.await
     }
+}
+
+/// Whether a client speaks SSH, which begins with "SSH-"; no record of TLS begins with this letter.
+/// Nothing is taken from what it sent.
+async fn begins_with_ssh(stream: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    let read = timeout(FIRST_BYTE_LIMIT, stream.peek(&mut first)).await??;
+    Ok(first[..read] == *b"S")
 }
 
 /// The next connection; never, without a listener.

@@ -25,6 +25,7 @@
 //!   the size of a head and the time it takes; requests at once. An answer may take for ever, as
 //!   streams of events do, but not a client that takes nothing of it.
 //! * No certificate is made for a host unless [`Routes`] says so, whatever name a client comes with.
+//! * Where SSH is taken too, a connection is handed over before anything of it is read.
 //! * A request goes to the host that TLS was set up for, or nowhere (status 421).
 
 mod body;
@@ -42,7 +43,7 @@ mod tls;
 mod upgrade;
 
 pub use certificates::{CertificateError, Certificates, ca_certificate_file};
-pub use edge::Edge;
+pub use edge::{Edge, SshConnections};
 pub use futures_util::future::BoxFuture;
 pub use host::HostName;
 pub use limits::Limits;

@@ -81,7 +81,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DOMAIN")]
     vm_domain: Option<HostDomain>,
     /// Sites are served beside this server itself: its API at api. and its git host at git. and this
-    /// domain [default: only at their own addresses]
+    /// domain, and SSH by the HTTPS server too [default: only at their own addresses]
     #[arg(long, value_name = "DOMAIN")]
     platform_domain: Option<HostDomain>,
     /// Address of the DNS server, UDP and TCP, which answers for verified domains that are delegated to

@@ -8,7 +8,7 @@ use std::time::Duration;
 use freestyle_access::{Access, Credential, Denied, VmAccess};
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -71,12 +71,18 @@ impl<G: Guests> Gateway<G> {
         Self { access, guests, host_key, doorman, patience }
     }
 
-    /// Serves connections until `shutdown` resolves; then tells those that are open and ends them.
-    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    /// Serves connections, those of its listener and `others` that came elsewhere, until `shutdown`
+    /// resolves; then tells those that are open and ends them.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        others: mpsc::Receiver<(TcpStream, SocketAddr)>,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let (closing, closed) = watch::channel(());
         let mut connections = JoinSet::new();
         tokio::select! {
-            () = self.accept_all(&listener, &closed, &mut connections) => {}
+            () = self.accept_all(&listener, others, &closed, &mut connections) => {}
             () = shutdown => {}
         }
         drop(listener);
@@ -90,12 +96,14 @@ impl<G: Guests> Gateway<G> {
     async fn accept_all(
         &self,
         listener: &TcpListener,
+        mut others: mpsc::Receiver<(TcpStream, SocketAddr)>,
         closed: &watch::Receiver<()>,
         connections: &mut JoinSet<()>,
     ) {
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
+                Some(other) = others.recv() => Ok(other),
                 Some(_) = connections.join_next() => continue,
             };
             let (stream, address) = match accepted {

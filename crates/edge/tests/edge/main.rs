@@ -4,6 +4,7 @@
 mod acme;
 mod forwarding;
 mod hostile;
+mod ssh;
 mod support;
 mod tls;
 mod upgrades;

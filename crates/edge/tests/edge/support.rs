@@ -103,10 +103,31 @@ impl TestEdge {
         sites: Sites,
         certificates: Certificates,
         limits: Limits,
-        (http_listener, https_listener): (Option<TcpListener>, TcpListener),
+        listeners: (Option<TcpListener>, TcpListener),
         ca: PathBuf,
     ) -> Self {
         let edge = Edge::new(sites.clone(), certificates, limits).unwrap();
+        Self::run(edge, sites, listeners, ca)
+    }
+
+    /// One that hands SSH over.
+    pub(crate) async fn with_ssh() -> (Self, mpsc::Receiver<(TcpStream, SocketAddr)>) {
+        let folder = tempfile::tempdir().unwrap();
+        let certificates = Certificates::local(folder.path()).await.unwrap();
+        let ca = certificates.ca_certificate().unwrap().to_owned();
+        let (sites, (ssh, handed_over)) = (Sites::default(), mpsc::channel(1));
+        let edge = Edge::new(sites.clone(), certificates, Limits::default()).unwrap();
+        let listeners = (Some(listener().await), listener().await);
+        let edge = Self::run(edge.with_ssh(Some(ssh)), sites, listeners, ca);
+        (Self { _folder: Some(folder), ..edge }, handed_over)
+    }
+
+    fn run(
+        edge: Edge<Sites>,
+        sites: Sites,
+        (http_listener, https_listener): (Option<TcpListener>, TcpListener),
+        ca: PathBuf,
+    ) -> Self {
         let https = https_listener.local_addr().unwrap();
         let http = http_listener.as_ref().map_or(https, |http| http.local_addr().unwrap());
         let (shutdown, asked) = oneshot::channel();

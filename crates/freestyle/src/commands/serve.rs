@@ -27,7 +27,7 @@ use freestyle_webhooks::Webhooks;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -46,6 +46,9 @@ use self::lock::DataDirLock;
 use self::operator::Witnesses;
 use self::ready::Ready;
 use self::ssh::Ssh;
+
+/// SSH connections of the HTTPS listener that the gateway has not taken yet.
+const SSH_HANDED_OVER: usize = 64;
 
 /// Options of `freestyle serve`.
 #[derive(Debug, clap::Args)]
@@ -161,9 +164,11 @@ async fn serve(config: Config) -> Result<(), CliError> {
     let (stop, receiver) = watch::channel(());
     let stopped =
         |mut stopped: watch::Receiver<()>| async move { while stopped.changed().await.is_ok() {} };
+    let (handed_over, others) = mpsc::channel(SSH_HANDED_OVER);
+    let handed_over = (ssh.is_some() && config.platform_domain.is_some()).then_some(handed_over);
     let serve_ssh = async {
         if let Some(ssh) = ssh {
-            ssh.serve(access, vms.clone(), stopped(receiver.clone())).await;
+            ssh.serve(access, vms.clone(), others, stopped(receiver.clone())).await;
         }
     };
     let zones =
@@ -174,7 +179,7 @@ async fn serve(config: Config) -> Result<(), CliError> {
         }
     };
     let (served_sites, ..) = tokio::join!(
-        sites.serve(vms.clone(), stopped(receiver.clone())),
+        sites.serve(vms.clone(), handed_over, stopped(receiver.clone())),
         freestyle_api::serve(api_listener, api, stopped(receiver.clone())),
         freestyle_api::serve(git_listener, git_host, stopped(receiver.clone())),
         serve_ssh,

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::{Child, Command};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -184,7 +184,8 @@ impl Test {
         let access = Access::new(store.clone());
         let gateway = Gateway::new(access, guests.clone(), host_key, patience);
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(gateway.serve(listener, async move {
+        let (_, others) = mpsc::channel(1);
+        let served = tokio::spawn(gateway.serve(listener, others, async move {
             let _ = stopped.await;
         }));
         let api_key = key.expose().to_owned();

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use freestyle_domains::{DomainName, Domains, Route};
 use freestyle_edge::{
-    CertificateError, Certificates, Edge, HostName, Limits, Routes, Unavailable, Upstream,
+    CertificateError, Certificates, Edge, HostName, Limits, Routes, SshConnections, Unavailable,
+    Upstream,
 };
 use freestyle_store::Store;
 use freestyle_vm::{VmError, VmService};
@@ -24,6 +25,8 @@ const FOLDER: &str = "edge";
 /// Labels below the platform's domain.
 const API: &str = "api";
 const GIT: &str = "git";
+/// Where SSH is taken, which is at any name of the HTTPS listener: so that nobody maps it.
+const SSH: &str = "ssh";
 
 /// Where the edge listens unless something else is said, or if something else listens there, at any
 /// free port: it does not matter much where sites are on a computer for development.
@@ -71,9 +74,11 @@ impl Sites {
         };
         let certificates = certificates.map_err(failed)?;
         let own = own(config, others)?;
+        let ssh_host = config.platform_domain.as_ref().map(|domain| domain.child(SSH));
+        let ssh_host = ssh_host.transpose().map_err(|error| CliError::new(error.to_string()))?;
         let domains = freestyle_domains::Config {
             preview_suffixes: config.preview_domains.clone(),
-            reserved: own.iter().map(|(host, _)| host.clone()).collect(),
+            reserved: own.iter().map(|(host, _)| host.clone()).chain(ssh_host).collect(),
             vm_domain: config.vm_domain.clone(),
             platform: config.platform_domain.clone(),
             dns: super::dns::authority(config)?,
@@ -114,6 +119,7 @@ impl Sites {
     pub(super) async fn serve(
         self,
         vms: VmService,
+        ssh: Option<SshConnections>,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), CliError> {
         let Self { http, https, certificates, domains, own } = self;
@@ -125,6 +131,7 @@ impl Sites {
         let only_mapped = certificates.ca_certificate().is_none();
         let routes = SiteRoutes { own: own.into(), domains: domains.clone(), vms, only_mapped };
         let edge = Edge::new(routes, certificates.clone(), Limits::default()).map_err(failed)?;
+        let edge = edge.with_ssh(ssh);
         tokio::select! {
             () = edge.serve(http, https, shutdown) => {}
             () = wildcards_of_previews(&domains, &certificates) => {}

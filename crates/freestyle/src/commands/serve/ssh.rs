@@ -9,7 +9,8 @@ use freestyle_access::Access;
 use freestyle_client::wire::SshResponse;
 use freestyle_ssh::{Gateway, Patience, SigningKey};
 use freestyle_vm::{LoginSecret, VmService};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -55,15 +56,16 @@ impl Ssh {
         }
     }
 
-    /// Serves until `shutdown` resolves.
+    /// Serves its listener, and connections that came elsewhere, until `shutdown` resolves.
     pub(super) async fn serve(
         self,
         access: Access,
         vms: VmService,
+        others: mpsc::Receiver<(TcpStream, SocketAddr)>,
         shutdown: impl Future<Output = ()>,
     ) {
         let gateway = Gateway::new(access, vms, self.host_key, Patience::default());
-        gateway.serve(self.listener, shutdown).await;
+        gateway.serve(self.listener, others, shutdown).await;
     }
 }
 
