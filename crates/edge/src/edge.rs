@@ -36,9 +36,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const TIDY_EVERY: Duration = Duration::from_secs(15);
 /// A client that has been silent for so long is asked whether it is there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
-/// A client that takes nothing for so long is not there, whatever it says.
-const WRITE_STALL: Duration = Duration::from_secs(120);
-
 /// How long a client may take to say anything, where that tells what it speaks.
 const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -162,7 +159,7 @@ impl<R: Routes> Shared<R> {
             debug!(%ip, "turned away: too many connections");
             return;
         };
-        if let Err(error) = prepare(&stream) {
+        if let Err(error) = prepare(&stream, self.limits.download_stall) {
             debug!(%error, "options of a connection");
         }
         // An address has no character that a field may not hold.
@@ -251,13 +248,20 @@ impl<R: Routes> Shared<R> {
             .keep_alive_timeout(KEEPALIVE);
         let connection = http.serve_connection(TokioIo::new(stream), service_fn(answer));
         tokio::pin!(connection);
+        let stall = self.limits.download_stall;
         tokio::select! {
             served = connection.as_mut() => return served,
+            () = idle.stalled_for(stall) => return Ok(()),
             _ = closing.changed() => {}
             () = idle.for_longer_than(self.limits.head) => {}
         }
         connection.as_mut().graceful_shutdown();
-        connection.await
+        tokio::select! {
+            served = connection.as_mut() => served,
+            () = idle.stalled_for(stall) => Ok(()),
+            // What has been answered in full may still wait for the client to take it.
+            () = idle.for_longer_than(stall) => Ok(()),
+        }
     }
 }
 
@@ -295,10 +299,10 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 }
 
 /// So that a client that vanished is noticed, and one that takes nothing does not stay for ever.
-fn prepare(stream: &TcpStream) -> io::Result<()> {
+fn prepare(stream: &TcpStream, stall: Duration) -> io::Result<()> {
     stream.set_nodelay(true)?;
     sockopt::set_socket_keepalive(stream, true)?;
     sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
-    sockopt::set_tcp_user_timeout(stream, WRITE_STALL.as_millis() as u32)?;
+    sockopt::set_tcp_user_timeout(stream, stall.as_millis() as u32)?;
     Ok(())
 }

@@ -21,6 +21,8 @@ pub struct Limits {
     pub head: Duration,
     /// How long a client may send nothing in the middle of a request that a guest waits for.
     pub upload_stall: Duration,
+    /// How long a client may take nothing of an answer that is there for it.
+    pub download_stall: Duration,
     /// How long a guest may think: from the last of a request that it took to the head of its
     /// answer. The answer itself may take as long as it likes.
     pub answer: Duration,
@@ -34,6 +36,7 @@ impl Default for Limits {
             connections_of_source: 2048,
             head: Duration::from_secs(60),
             upload_stall: Duration::from_secs(60),
+            download_stall: Duration::from_secs(120),
             answer: Duration::from_secs(300),
         }
     }

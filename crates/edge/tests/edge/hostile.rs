@@ -3,10 +3,17 @@
 use std::time::Duration;
 
 use freestyle_edge::Limits;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper::body::Bytes;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{Raw, RawServer, Server, TestEdge};
+use crate::tls;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -209,4 +216,29 @@ async fn the_edge_is_no_way_to_other_places() {
     let (heard, answer) = sent("CONNECT a.test:80 HTTP/1.1\r\nHost: a.test:80\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
     assert_eq!(heard, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_client_that_is_there_and_takes_nothing_is_put_out() {
+    const STALL: Duration = Duration::from_millis(300);
+    let limits = Limits { download_stall: STALL, ..Limits::default() };
+    let (edge, server) = (TestEdge::with(limits).await, Server::start().await);
+    let _running = edge.sites.map("app.test", server.address);
+    let events = server.events();
+    let stream = tls::client(&edge, "app.test", &[b"h2"]).await.unwrap();
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(64 << 10);
+    let (mut requests, connection) = client.handshake(TokioIo::new(stream)).await.unwrap();
+    // Which answers pings by itself.
+    let connection = tokio::spawn(connection);
+    let request = Request::get("https://app.test/events").body(Empty::<Bytes>::new()).unwrap();
+    let mut answer = requests.send_request(request).await.unwrap().into_body();
+    events.send(Bytes::from_static(b"small")).await.unwrap();
+    assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "small");
+    // A guest that has nothing to say is not the client's fault.
+    sleep(3 * STALL).await;
+    assert!(!connection.is_finished());
+    events.send(Bytes::from(vec![0; 4 << 20])).await.unwrap();
+    timeout(Duration::from_secs(30), connection).await.expect("it is still there").unwrap().ok();
+    drop(answer);
 }
