@@ -14,6 +14,9 @@ use crate::{GitError, Repository};
 /// Packs, and loose objects, from which on upkeep is worth its cost.
 const MANY_PACKS: usize = 16;
 const MANY_LOOSE: usize = 1024;
+/// Bytes of the packs' indexes from which on a clone is worth preparing by bitmaps: some 10,000
+/// objects, which take 28 bytes each.
+const LARGE_INDEXES: u64 = 280 << 10;
 /// Refs with a file of their own from which on they are put into one.
 const MANY_REFS: usize = 256;
 
@@ -24,6 +27,9 @@ struct Files {
     /// Estimated from one of 256 directories, as git does.
     loose: usize,
     refs: usize,
+    /// Bytes of the packs' indexes.
+    indexes: u64,
+    has_bitmaps: bool,
     has_commit_graph: bool,
 }
 
@@ -36,7 +42,9 @@ impl Repository {
             count(&this.state.path).map_err(GitError::io("cannot count the files of a repository"))
         });
         let files = files.await?;
-        let needs_repack = files.packs >= MANY_PACKS || files.loose >= MANY_LOOSE;
+        // A first push of a long history is one pack, which nothing else would ever prepare.
+        let needs_bitmaps = files.indexes >= LARGE_INDEXES && !files.has_bitmaps;
+        let needs_repack = needs_bitmaps || files.packs >= MANY_PACKS || files.loose >= MANY_LOOSE;
         let needs_graph = needs_repack || (files.packs > 0 && !files.has_commit_graph);
         let _place = self.shared.admission.packing.enter().await?;
         if needs_repack {
@@ -91,9 +99,15 @@ impl Repository {
 
 fn count(repository: &Path) -> io::Result<Files> {
     let objects = repository.join("objects");
-    let (mut packs, mut refs) = (0, 0);
+    let (mut packs, mut refs, mut indexes, mut has_bitmaps) = (0, 0, 0, false);
     for entry in std::fs::read_dir(objects.join("pack"))? {
-        packs += usize::from(entry?.file_name().as_encoded_bytes().ends_with(b".pack"));
+        let entry = entry?;
+        match Path::new(&entry.file_name()).extension().map(OsStr::as_encoded_bytes) {
+            Some(b"pack") => packs += 1,
+            Some(b"idx") => indexes += entry.metadata().map_or(0, |metadata| metadata.len()),
+            Some(b"bitmap") => has_bitmaps = true,
+            _ => {}
+        }
     }
     let loose = match std::fs::read_dir(objects.join("17")) {
         Ok(folder) => folder.count() * 256,
@@ -112,5 +126,5 @@ fn count(repository: &Path) -> io::Result<Files> {
         }
     }
     let has_commit_graph = objects.join("info/commit-graph").exists();
-    Ok(Files { packs, loose, refs, has_commit_graph })
+    Ok(Files { packs, loose, refs, indexes, has_bitmaps, has_commit_graph })
 }

@@ -59,6 +59,25 @@ async fn a_repository_is_the_same_after_upkeep_and_smaller() {
 }
 
 #[tokio::test]
+async fn a_large_first_push_is_prepared_for_clones() {
+    let server = Server::start().await;
+    let repository = server.create().await;
+    let client = server.clone_of(&repository, "writer").await;
+    for n in 0..10_100 {
+        client.write(&format!("{}/{n}", n % 100), n.to_string());
+    }
+    client.git(&["add", "-A"]).await;
+    client.git(&["commit", "-q", "-m", "large"]).await;
+    client.git(&["push", "-q", "origin", "HEAD:main"]).await;
+    assert!(repository.upkeep().await.unwrap());
+    let packs = server.path(&repository).join("objects/pack");
+    let names = std::fs::read_dir(packs).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().any(|name| name.to_string_lossy().ends_with(".bitmap")));
+    assert!(!repository.upkeep().await.unwrap());
+    server.fsck(&repository).await;
+}
+
+#[tokio::test]
 async fn reads_and_commits_go_on_during_upkeep() {
     let server = Server::start().await;
     let (repository, _) = worn(&server).await;
