@@ -1,10 +1,14 @@
 // `cargo xtask bench pty`: how a terminal session feels, how fast it prints, how many there may be
 // and what they cost. Prints figures, judges none.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+
 import { Freestyle } from "freestyle";
 
 import { Server } from "../support/server.mjs";
 import { MIB, head, milliseconds, pause, row } from "./report.mjs";
+import { benchSsh, sshWays } from "./ssh.mjs";
 
 const KEYSTROKES = Number(process.env.BENCH_KEYSTROKES ?? 300);
 const RUNS = Number(process.env.BENCH_RUNS ?? 3);
@@ -13,6 +17,7 @@ const SESSIONS = Number(process.env.BENCH_SESSIONS ?? 128);
 /** Between two keystrokes, as of somebody who types fast. */
 const BETWEEN_KEYS_MS = 50;
 const LINES = 10_000;
+const SHELL = "exec bash --norc";
 const VM = { vcpuCount: 2, memSizeGb: 2, idleTimeoutSeconds: null };
 const AGENT_MEMORY = "awk '/VmRSS/ { print $2 }' /proc/$(pgrep -xo freestyle-guest)/status";
 
@@ -39,23 +44,29 @@ class Line {
   }
 }
 
-/**
- * The ways to a terminal of a VM that are compared. `open` runs a command in one and answers its
- * `Line` with `type` and `close`.
- */
-const ways = [
-  {
-    name: "through the API",
-    async open(vm, exec) {
-      const line = new Line();
-      const session = await vm.pty.open({ exec, onData: line.heard });
-      return Object.assign(line, {
-        type: (text) => session.write(text),
-        close: () => vm.pty.close(session),
-      });
+/** A shell at a terminal through the API. */
+async function throughTheApi(vm) {
+  const line = new Line();
+  const session = await vm.pty.open({ exec: SHELL, onData: line.heard });
+  return Object.assign(line, {
+    type: (text) => session.write(text),
+    close: () => vm.pty.close(session),
+  });
+}
+
+/** The same by a way of SSH. */
+async function bySsh([program, ...args]) {
+  const line = new Line();
+  const client = spawn(program, [...args.slice(0, -1), "-tt", args.at(-1), SHELL]);
+  client.stdout.on("data", line.heard);
+  return Object.assign(line, {
+    type: (text) => client.stdin.write(text),
+    close: async () => {
+      client.kill();
+      await once(client, "exit");
     },
-  },
-];
+  });
+}
 
 /** From a key to its echo, by a shell that edits its line. */
 async function echo(line) {
@@ -94,7 +105,7 @@ async function print(line) {
 
 const server = await Server.start({ poolSize: 0 });
 const freestyle = new Freestyle({ baseUrl: server.url, apiKey: server.apiKey });
-const { vm } = await freestyle.vms.create(VM);
+const { vm, vmId } = await freestyle.vms.create(VM);
 const sh = async (command) => {
   const { stdout, stderr, statusCode } = await vm.exec({ command, timeoutMs: 600_000 });
   if (statusCode !== 0) throw new Error(`${command}: ${stderr}`);
@@ -103,12 +114,16 @@ const sh = async (command) => {
 await sh(`base64 /dev/urandom | head -c ${PRINTED_MB}M > /srv/text; seq ${LINES} > /srv/lines`);
 head();
 
-for (const { name, open } of ways) {
-  const line = await open(vm, "exec bash --norc");
+const byName = await sshWays(server, freestyle, { vm, vmId });
+const lines = { "through the API": () => throughTheApi(vm) };
+for (const [name, way] of Object.entries(byName)) lines[name] = () => bySsh(way);
+for (const [name, open] of Object.entries(lines)) {
+  const line = await open();
   row(`keystroke to echo of a shell, ${name}`, await echo(line));
-  row(`\`cat\` of ${PRINTED_MB} MB, ${name}`, await print(line), "MB/s");
+  row(`\`cat\` of ${PRINTED_MB} MB at a terminal, ${name}`, await print(line), "MB/s");
   await line.close();
 }
+await benchSsh(vm, byName);
 
 const empty = Number(await sh(AGENT_MEMORY));
 const sessions = [];
@@ -116,7 +131,7 @@ const opening = [];
 for (let count = 0; count < SESSIONS; count++) {
   opening.push(
     await milliseconds(async () => {
-      const session = await vm.pty.open({ exec: "exec bash --norc", reconnect: false });
+      const session = await vm.pty.open({ exec: SHELL, reconnect: false });
       session.detach();
       sessions.push(session.sessionId);
     }),

@@ -1,17 +1,13 @@
-// What SSH costs through the gateway, next to OpenSSH that goes straight to the same guest, from
-// inside its network namespace. Part of `cargo xtask bench pty`; `node tests/bench/ssh.mjs` runs it
-// alone. Prints figures, judges none.
+// The part of `cargo xtask bench pty` that is about SSH: what it costs through the gateway, next to
+// OpenSSH that goes straight to the same guest, from inside its network namespace.
 
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 
-import { Freestyle } from "freestyle";
-
-import { withServer } from "../support/server.mjs";
 import { SshClient } from "../support/ssh.mjs";
-import { head, milliseconds, row } from "./report.mjs";
+import { milliseconds, row } from "./report.mjs";
 
 const RUNS = Number(process.env.BENCH_RUNS ?? 5);
 const SSH_MIB = Number(process.env.BENCH_SSH_MIB ?? 50);
@@ -19,7 +15,7 @@ const GUEST = "10.0.0.2";
 const LIMIT_MS = 600_000;
 
 /** The gateway's way and the straight one into a VM, as command lines that a command is added to. */
-async function ways(server, freestyle, vm, vmId) {
+export async function sshWays(server, freestyle, { vm, vmId }) {
   const ssh = await SshClient.create(server.apiKey, {
     baseUrl: server.url,
     address: server.sshAddress,
@@ -38,10 +34,13 @@ async function ways(server, freestyle, vm, vmId) {
   // The same cipher: what is compared is the way.
   options.push("-c", "aes128-gcm@openssh.com");
   const straight = ["netns", "exec", `fs-${vmInstanceId}`, "ssh", ...options, `root@${GUEST}`];
-  return {
-    "through the gateway": ["ssh", ...ssh.options(login), "vm"],
-    "straight by OpenSSH": ["ip", ...straight],
+  const ways = {
+    "by SSH through the gateway": ["ssh", ...ssh.options(login), "vm"],
+    "peer: OpenSSH straight to the guest": ["ip", ...straight],
   };
+  // The first connection makes the guest's host key.
+  for (const way of Object.values(ways)) await succeeds(way, "true");
+  return ways;
 }
 
 /** Runs a command and throws its output away. */
@@ -52,13 +51,11 @@ async function succeeds([program, ...args], command) {
   if (code !== 0) throw new Error(`${command}: exit code ${code}`);
 }
 
-/** Prints rows about logins and throughput of one VM that runs. */
-export async function benchSsh(server, freestyle, { vm, vmId }) {
+/** Prints rows about logins and throughput of one VM that runs, by each of `sshWays`. */
+export async function benchSsh(vm, ways) {
   const bytes = SSH_MIB * 1024 * 1024;
   await vm.exec({ command: `head -c ${bytes} /dev/urandom > /dev/shm/data`, timeoutMs: LIMIT_MS });
-  const entries = Object.entries(await ways(server, freestyle, vm, vmId));
-  // The first connection makes the guest's host key.
-  for (const [, way] of entries) await succeeds(way, "true");
+  const entries = Object.entries(ways);
   const [logins, rates] = [new Map(), new Map()];
   // In turns, so that what else the host does is the same for both.
   for (let turn = 0; turn < RUNS; turn++) {
@@ -69,18 +66,8 @@ export async function benchSsh(server, freestyle, { vm, vmId }) {
       rates.set(name, [...(rates.get(name) ?? []), SSH_MIB / ((read - login) / 1000)]);
     }
   }
-  for (const [name, samples] of logins) row(`ssh: log in and run \`true\`, ${name}`, samples);
+  for (const [name, samples] of logins) row(`log in and run \`true\`, ${name}`, samples);
   for (const [name, samples] of rates) {
-    row(`ssh: \`cat\` of ${SSH_MIB} MiB, ${name}`, samples, "MiB/s");
+    row(`\`cat\` of ${SSH_MIB} MiB without a terminal, ${name}`, samples, "MiB/s");
   }
-}
-
-if (import.meta.main ?? process.argv[1] === import.meta.filename) {
-  await withServer({ poolSize: 0 }, async (server) => {
-    const freestyle = new Freestyle({ apiKey: server.apiKey, baseUrl: server.url });
-    const made = await freestyle.vms.create({ vcpuCount: 2, memSizeGb: 2, idleTimeoutSeconds: null });
-    head();
-    await benchSsh(server, freestyle, made);
-    await freestyle.vms.delete({ vmId: made.vmId });
-  });
 }
