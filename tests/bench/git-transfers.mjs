@@ -6,7 +6,8 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -16,7 +17,7 @@ import { atExit } from "../support/cleanup.mjs";
 import { cloneUrl } from "../support/git.mjs";
 import { Server } from "../support/server.mjs";
 import { Nginx } from "./nginx.mjs";
-import { MIB, head, milliseconds, peakMemoryMib, row } from "./report.mjs";
+import { MIB, head, milliseconds, pause, peakMemoryMib, row } from "./report.mjs";
 
 const RUNS = Number(process.env.BENCH_RUNS ?? 20);
 /** Of what moves the whole history. */
@@ -103,6 +104,15 @@ function theirs() {
   return { path, url };
 }
 
+/** Waits until the server has prepared a repository for clones, which it does by itself. */
+async function lookedAfter(repoId) {
+  const path = join(server.dataDir, "git", repoId.slice(0, 2), `${repoId}.git`, "objects");
+  const isDone = () =>
+    existsSync(join(path, "info/commit-graph")) &&
+    readdirSync(join(path, "pack")).some((name) => name.endsWith(".bitmap"));
+  while (!isDone()) await pause(500);
+}
+
 /** Has both do the same, in turns; answers how many times longer the peer took. */
 async function compare(name, runs, samples) {
   const times = { ours: [], peer: [] };
@@ -128,6 +138,7 @@ row(`peer: nginx and http-backend, push of ${COMMITS} commits`, pushed.peer);
 // The server looks after its repositories by itself; so does whoever runs the peer.
 execFileSync("git", ["--git-dir", peer.path, "repack", "-adbq"]);
 execFileSync("git", ["--git-dir", peer.path, "commit-graph", "write", "--reachable"]);
+await lookedAfter(new URL(urls.ours).pathname.slice(1));
 
 const packs = (path) => readdirSync(join(path, "objects/pack")).map((name) => join(path, "objects/pack", name));
 const stored = packs(peer.path).reduce((sum, file) => sum + statSync(file).size, 0) / MIB;

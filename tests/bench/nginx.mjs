@@ -32,6 +32,7 @@ export class Nginx {
     const path = join(this.root, name);
     execFileSync("git", ["init", "-q", "--bare", "--initial-branch=main", path]);
     execFileSync("git", ["--git-dir", path, "config", "http.receivepack", "true"]);
+    execFileSync("git", ["--git-dir", path, "config", "uploadpack.allowFilter", "true"]);
     return { path, url: `${this.url}/${name}` };
   }
 
