@@ -10,7 +10,7 @@ import { join, resolve } from "node:path";
 
 import { Server } from "./support/server.mjs";
 
-const TEST_LIMIT_MS = 600_000;
+const TEST_LIMIT_MS = 1_800_000;
 /** The guests are emulated: more at a time are not faster. */
 const FILES_AT_A_TIME = 2;
 

@@ -57,7 +57,9 @@ async function throughTheApi(vm) {
 /** The same by a way of SSH. */
 async function bySsh([program, ...args]) {
   const line = new Line();
-  const client = spawn(program, [...args.slice(0, -1), "-tt", args.at(-1), SHELL]);
+  // As of a session through the API, so that the shell prints the same.
+  const env = { ...process.env, TERM: "dumb" };
+  const client = spawn(program, [...args.slice(0, -1), "-tt", args.at(-1), SHELL], { env });
   client.stdout.on("data", line.heard);
   return Object.assign(line, {
     type: (text) => client.stdin.write(text),

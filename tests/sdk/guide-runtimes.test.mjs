@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
 import { Terminal } from "../support/pty.mjs";
-import { eventually, fileAccount, install } from "../support/sdk.mjs";
-import { at, preview } from "../support/sites.mjs";
+import { fileAccount, install } from "../support/sdk.mjs";
+import { ask, preview, startServer } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide runtimes");
 
@@ -109,53 +109,9 @@ test("an agent prepares a VM once and fans it out by forks", async () => {
   assert.equal(await vm.fs.exists("/workspace/app/result"), false);
 });
 
-/** Runs a program as a service on a VM of its own that a domain leads to. */
-async function startServer(name, file, source, execStart) {
-  const { vm: server, vmId } = await freestyle.vms.create({
-    name,
-    snapshotId,
-    idleTimeoutSeconds: null,
-  });
-  await server.fs.writeTextFile(file, source);
-  await server.fs.writeTextFile(
-    `/etc/systemd/system/${name}.service`,
-    `[Unit]
-Description=HTTP server
-After=network.target
-[Service]
-ExecStart=${execStart} ${file}
-WorkingDirectory=/srv
-Restart=always
-Environment=HOME=/root
-[Install]
-WantedBy=multi-user.target
-`,
-  );
-  const enable = await server.exec(`systemctl daemon-reload && systemctl enable --now ${name}`);
-  assert.equal(enable.statusCode, 0, enable.stderr);
-  await eventually("the server answers", async () => {
-    const probe = await server.exec(
-      "curl -s -o /dev/null -w '%{http_code}' http://localhost:3000 || true",
-    );
-    return probe.stdout?.trim() === "200";
-  });
-  const domain = preview();
-  await freestyle.domains.mappings.create({ domain, vmId, vmPort: 3000 });
-  return { server, domain };
-}
-
-/** Asks a server from outside of its VM. */
-async function ask(domain) {
-  const res = await fetch(at(domain));
-  return [res.status, await res.text()];
-}
-
 test("Node.js: a server on a domain, and one in every VM made from its snapshot", async () => {
   const nodePath = (await vm.exec("command -v node")).stdout.trim();
-  const { server, domain } = await startServer(
-    "node-server",
-    "/srv/server.js",
-    `const http = require("http");
+  const source = `const http = require("http");
 const httpServer = http.createServer((req, res) => {
   res.writeHead(200, { "Content-Type": "text/plain" });
   res.end("Hello from a Node.js server in a sandbox!\\n");
@@ -163,23 +119,23 @@ const httpServer = http.createServer((req, res) => {
 httpServer.listen(3000, "0.0.0.0", () => {
   console.log("listening on 0.0.0.0:3000");
 });
-`,
-    nodePath,
-  );
+`;
+  const { server, domain } = await startServer(freestyle, snapshotId, {
+    name: "node-server",
+    file: ["/srv/server.js", source],
+    execStart: `${nodePath} /srv/server.js`,
+  });
   const hello = [200, "Hello from a Node.js server in a sandbox!\n"];
   assert.deepEqual(await ask(domain), hello);
 
-  const { snapshotId } = await server.snapshot();
+  const { snapshotId: serving } = await server.snapshot();
   const other = preview();
-  await freestyle.vms.create({ snapshotId, domains: [{ domain: other, vmPort: 3000 }] });
+  await freestyle.vms.create({ snapshotId: serving, domains: [{ domain: other, vmPort: 3000 }] });
   assert.deepEqual(await ask(other), hello);
 });
 
 test("Python: a server on a domain, whose log is followed in a terminal", async () => {
-  const { server, domain } = await startServer(
-    "python-server",
-    "/srv/server.py",
-    `import http.server, socketserver
+  const source = `import http.server, socketserver
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
@@ -188,9 +144,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"Hello from a Python server in a sandbox!\\n")
 with socketserver.TCPServer(("0.0.0.0", 3000), Handler) as httpd:
     httpd.serve_forever()
-`,
-    "/usr/bin/python3",
-  );
+`;
+  const { server, domain } = await startServer(freestyle, snapshotId, {
+    name: "python-server",
+    file: ["/srv/server.py", source],
+    execStart: "/usr/bin/python3 /srv/server.py",
+  });
   const terminal = await Terminal.open(server, { cols: 120, rows: 30 });
   terminal.type("journalctl -u python-server -f\n");
   await terminal.see(/"GET \/ HTTP\/1\.1" 200/); // That it answers was waited for.

@@ -125,7 +125,7 @@ export async function eventually(what, done, limitMs = 60_000) {
   }
 }
 
-const INSTALL_LIMIT_MS = 540_000;
+const INSTALL_LIMIT_MS = 1_500_000;
 
 /**
  * Installs Debian packages. An emulated guest unpacks slowly: large ones take longer than a command

@@ -41,6 +41,50 @@ export async function serveIn(vm, port = 3000) {
   });
 }
 
+/**
+ * A guide's server: a file on a VM of its own, prepared by a command, run by systemd, on a domain that
+ * leads to its port 3000.
+ */
+export async function startServer(freestyle, snapshotId, { name, file, prepare, execStart }) {
+  const { vm: server, vmId } = await freestyle.vms.create({
+    name,
+    snapshotId,
+    idleTimeoutSeconds: null,
+  });
+  await server.fs.writeTextFile(...file);
+  if (prepare) await sh(server, prepare, 300_000);
+  await server.fs.writeTextFile(
+    `/etc/systemd/system/${name}.service`,
+    `[Unit]
+Description=HTTP server
+After=network.target
+[Service]
+ExecStart=${execStart}
+WorkingDirectory=/srv
+Restart=always
+Environment=HOME=/root
+[Install]
+WantedBy=multi-user.target
+`,
+  );
+  await sh(server, `systemctl daemon-reload && systemctl enable --now ${name}`);
+  await eventually("the server answers", async () => {
+    const probe = await server.exec(
+      "curl -s -o /dev/null -w '%{http_code}' http://localhost:3000 || true",
+    );
+    return probe.stdout?.trim() === "200";
+  });
+  const domain = preview();
+  await freestyle.domains.mappings.create({ domain, vmId, vmPort: 3000 });
+  return { server, domain };
+}
+
+/** Asks a server from outside of its VM: status and text. */
+export async function ask(domain) {
+  const res = await fetch(at(domain));
+  return [res.status, await res.text()];
+}
+
 /** What curl gets: the text, the status and the protocol's version. */
 export async function curl(host, path = "/", { scheme = "https", options = [] } = {}) {
   const { port } = scheme === "http" ? HTTP : HTTPS;
