@@ -1,7 +1,7 @@
 // The second part of `cargo xtask bench net`: requests to a service in a guest, through the server as
 // it is and through nginx beside it in the network namespace of the VM. Prints figures, judges none.
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -56,6 +56,8 @@ while ((await vm.exec(isUp)).statusCode !== 0) await pause(100);
 const dir = mkdtempSync(join(tmpdir(), "fsnet-"));
 const [instance] = processes(server.dataDir).keys();
 const inside = ["ip", "netns", "exec", `fs-${instance}`];
+// Nothing else there needs a loopback.
+execFileSync("ip", ["-n", `fs-${instance}`, "link", "set", "lo", "up"]);
 const port = await freePort();
 const [program, ...args] = [
   ...inside,
