@@ -117,7 +117,9 @@ async fn session(test: &Test, login: &str) -> Child {
 }
 
 /// Looks that a session ends by itself, and why the user is told that it did.
-async fn is_ended(child: Child, why: &str) {
+async fn is_ended(mut child: Child, why: &str) {
+    // Closed, it would end the session as well.
+    let _input = child.stdin.take();
     let output = ended(child).await;
     assert_eq!(output.status.code(), Some(255));
     assert!(stderr(&output).contains(why), "{}", stderr(&output));
