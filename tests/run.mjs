@@ -15,6 +15,7 @@ const TEST_LIMIT_MS = 1_800_000;
 const FILES_AT_A_TIME = 2;
 
 const named = process.argv.slice(2).map((file) => resolve(file));
+// Those in `long` are named by whoever has the time.
 const patterns = ["sdk", "git", "cli", "ssh", "edge", "."].map((folder) => `${folder}/*.test.mjs`);
 const all = patterns.flatMap((pattern) =>
   globSync(pattern, { cwd: import.meta.dirname }).map((file) => join(import.meta.dirname, file)),
