@@ -30,13 +30,11 @@ pub(crate) fn pty() -> Result<(), String> {
     with_platform("tests/bench/pty.mjs")
 }
 
-/// Requests through the edge: against nginx as the proxy of the same server in the same run, which is
-/// a server of this host first and one in a guest then.
+/// Requests through the edge: against nginx as the proxy of the same server in the same run.
 pub(crate) fn net() -> Result<(), String> {
     packages::install_net_peers()?;
     let edge = build::example("freestyle-edge", "proxy")?;
-    run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))?;
-    with_platform("tests/bench/net-guest.mjs")
+    run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))
 }
 
 /// VPCs and their VPN: against a bridge and wireguard-go in the same run.
