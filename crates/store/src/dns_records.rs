@@ -199,22 +199,3 @@ async fn records(
     .await?;
     Ok(records)
 }
-
-/// Ends what others say of a domain and of what is below it because they own one above it.
-pub(crate) async fn end_those_of_less_exact_owners(
-    database: &mut SqliteConnection,
-    account: &AccountId,
-    domain: &str,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM dns_records
-         WHERE (name = $1 OR substr(name, -length($2)) = $2) AND domain_id IN (
-             SELECT id FROM domains WHERE account_id <> $3 AND length(domain) < length($1))",
-    )
-    .bind(domain)
-    .bind(format!(".{domain}"))
-    .bind(account.as_str())
-    .execute(database)
-    .await?;
-    Ok(())
-}

@@ -303,22 +303,3 @@ pub(crate) async fn end_all(database: &mut SqliteConnection, vm: &VmId) -> Resul
     }
     Ok(())
 }
-
-/// Ends what others mapped at or below a domain because they own one above it.
-pub(crate) async fn end_those_of_less_exact_owners(
-    database: &mut SqliteConnection,
-    account: &AccountId,
-    domain: &str,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM domain_mappings
-         WHERE (domain = $1 OR substr(domain, -length($2)) = $2) AND domain_id IN (
-             SELECT id FROM domains WHERE account_id <> $3 AND length(domain) < length($1))",
-    )
-    .bind(domain)
-    .bind(format!(".{domain}"))
-    .bind(account.as_str())
-    .execute(database)
-    .await?;
-    Ok(())
-}

@@ -10,7 +10,6 @@ use crate::error::StoreError;
 use crate::ids::{AccountId, DomainId, DomainVerificationId, random_code};
 use crate::rows::{integer, parsed};
 use crate::store::{AccountScope, SystemScope, now};
-use crate::{dns_records, domain_mappings};
 
 /// How many domains an account may have proven or be about to prove.
 pub const MAX_DOMAINS: u64 = 1000;
@@ -179,9 +178,7 @@ impl AccountScope<'_> {
         .bind(now())
         .execute(&mut *tx)
         .await?;
-        domain_mappings::end_those_of_less_exact_owners(&mut tx, self.account, &proven.domain)
-            .await?;
-        dns_records::end_those_of_less_exact_owners(&mut tx, self.account, &proven.domain).await?;
+        end_those_of_less_exact_owners(&mut tx, self.account, &proven.domain).await?;
         tx.commit().await?;
         tracing::info!(account = %self.account, domain = proven.domain, "owns a domain");
         Ok(true)
@@ -238,6 +235,30 @@ pub(crate) async fn owner(
     }
     query.push(") ORDER BY length(domain) DESC LIMIT 1");
     Ok(query.build_query_as().fetch_optional(database).await?)
+}
+
+/// Ends what others mapped or say at or below a domain because they own one above it.
+async fn end_those_of_less_exact_owners(
+    database: &mut SqliteConnection,
+    account: &AccountId,
+    domain: &str,
+) -> Result<(), StoreError> {
+    for sql in [
+        "DELETE FROM domain_mappings
+         WHERE (domain = $1 OR substr(domain, -length($2)) = $2) AND domain_id IN (
+             SELECT id FROM domains WHERE account_id <> $3 AND length(domain) < length($1))",
+        "DELETE FROM dns_records
+         WHERE (name = $1 OR substr(name, -length($2)) = $2) AND domain_id IN (
+             SELECT id FROM domains WHERE account_id <> $3 AND length(domain) < length($1))",
+    ] {
+        sqlx::query(sql)
+            .bind(domain)
+            .bind(format!(".{domain}"))
+            .bind(account.as_str())
+            .execute(&mut *database)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn verification(
