@@ -1,7 +1,6 @@
 //! Accepting connections: bounded in number and in how long a request's head may take, and ended
 //! in good order. Those that become something else than HTTP count like all others.
 
-use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use axum::Router;
 use axum::extract::FromRequestParts;
 use axum::http::Request;
 use axum::http::request::Parts;
+use freestyle_inbound::is_about_one_connection;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
@@ -124,14 +124,4 @@ async fn accept_all(
             }
         });
     }
-}
-
-/// The peer was gone before it was accepted; the listener is well.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }

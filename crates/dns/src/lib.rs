@@ -21,7 +21,6 @@
 //! * What cannot be understood is answered by an error or not at all, and never with records.
 
 mod answer;
-mod limits;
 mod name;
 mod record;
 mod server;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freestyle_inbound::{Visitors, is_about_one_connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
@@ -13,7 +14,6 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::answer::{Transport, answer};
-use crate::limits::Visitors;
 use crate::zone::Zones;
 
 /// Questions over UDP that are looked at at once, so that a flood of them does not hold up who else
@@ -21,6 +21,10 @@ use crate::zone::Zones;
 const MAX_QUESTIONS: usize = 64;
 /// Longest question over UDP: the longest name needs 255 bytes, and options some more.
 const MAX_QUESTION: usize = 1232;
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 512;
+/// Of these, from one source.
+const MAX_OF_SOURCE: usize = 32;
 /// How long a client may take for a question, and to take its answer.
 const QUESTION_LIMIT: Duration = Duration::from_secs(10);
 /// How long a connection may stay.
@@ -111,7 +115,7 @@ async fn serve_udp(socket: Arc<UdpSocket>, zones: impl Zones) {
 }
 
 async fn serve_tcp(listener: TcpListener, zones: impl Zones) {
-    let visitors = Visitors::default();
+    let visitors = Visitors::new(MAX_CONNECTIONS, MAX_OF_SOURCE);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -153,14 +157,4 @@ async fn converse(mut stream: TcpStream, zones: impl Zones) -> io::Result<()> {
         let framed = [&length.to_be_bytes(), &answer[..]].concat();
         timeout(QUESTION_LIMIT, stream.write_all(&framed)).await??;
     }
-}
-
-/// The peer was gone before it was accepted; the listener is well.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }

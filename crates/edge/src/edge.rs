@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freestyle_inbound::{Visitors, is_about_one_connection};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderValue;
@@ -23,7 +24,7 @@ use tracing::{debug, warn};
 use crate::certificates::{CertificateError, Certificates};
 use crate::headers::Visit;
 use crate::idle::Idle;
-use crate::limits::{BUFFER, Limits, MAX_HEAD, Visitors};
+use crate::limits::{BUFFER, Limits, MAX_HEAD};
 use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::tls::Tls;
@@ -109,7 +110,7 @@ impl<R: Routes> Edge<R> {
         }
         let (close, closing) = watch::channel(());
         let proxy = Proxy::new(routes.clone(), certificates.clone(), limits, closing.clone());
-        let visitors = Visitors::new(limits);
+        let visitors = Visitors::new(limits.connections, limits.connections_of_source);
         let shared = Arc::new(Shared { ssh, proxy, routes, certificates, limits, tls, visitors });
         let mut connections = JoinSet::new();
         {
@@ -286,16 +287,6 @@ async fn accept(listener: Option<&TcpListener>) -> (TcpStream, SocketAddr) {
             }
         }
     }
-}
-
-/// The peer was gone before it was accepted; the listener is well.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }
 
 /// So that a client that vanished is noticed, and one that takes nothing does not stay for ever.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freestyle_access::{Access, Credential, Denied, VmAccess};
+use freestyle_inbound::is_about_one_connection;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -308,14 +309,4 @@ fn turn_away(stream: &TcpStream, address: SocketAddr, why: Turned) {
     audit::turned_away(address.ip(), why);
     // Who does not get it at once does without.
     _ = stream.try_write(format!("{why}\r\n").as_bytes());
-}
-
-/// The peer was gone before it was accepted; the listener is well.
-fn is_about_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-    )
 }

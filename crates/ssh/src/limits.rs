@@ -4,10 +4,11 @@
 //! who connect and say nothing, from using up what others need.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use freestyle_inbound::source;
 use freestyle_store::AccountId;
 use tokio::time::Instant;
 
@@ -177,16 +178,6 @@ impl Drop for Visitor {
             Some(account) => visitors.one_of_account_less(account),
             None => visitors.one_stranger_less(self.source),
         }
-    }
-}
-
-/// Whoever has one IPv6 address has the 64 bits behind it.
-fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address => address,
     }
 }
 
