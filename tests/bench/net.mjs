@@ -10,8 +10,9 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { atExit } from "../support/cleanup.mjs";
+import { freePort } from "../support/ports.mjs";
 import { machine } from "./report.mjs";
-import { FORWARDED, compare, compareHead, freePort, listens, measure, nginx } from "./web.mjs";
+import { FORWARDED, compare, compareHead, listens, measure, nginx } from "./web.mjs";
 
 const CONNECTIONS = (process.env.BENCH_CONNECTIONS ?? "16,128").split(",").map(Number);
 const PROXY = process.env.BENCH_EDGE ?? "target/release/examples/proxy";

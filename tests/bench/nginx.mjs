@@ -4,11 +4,11 @@
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, rmSync, watch, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { atExit, forget } from "../support/cleanup.mjs";
+import { freePort } from "../support/ports.mjs";
 
 /** As many as the server under test runs at one time on a small host. */
 const PROCESSES = 16;
@@ -96,15 +96,6 @@ http {
     rmSync(this.dir, { recursive: true, force: true });
     forget(this.stop);
   };
-}
-
-async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 /** Resolves when the file is there. */

@@ -3,24 +3,14 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { cpus } from "node:os";
 import { join } from "node:path";
 
 import { load } from "./report.mjs";
 
-export const SECONDS = Number(process.env.BENCH_SECONDS ?? 10);
-export const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
-
-/** A port that nobody listens on. */
-export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
-}
+const SECONDS = Number(process.env.BENCH_SECONDS ?? 10);
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 
 /** Resolves when something takes connections there. */
 export async function listens(port, host) {
