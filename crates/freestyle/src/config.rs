@@ -144,6 +144,9 @@ pub(crate) struct Options {
     /// Debian mirror for the base image and VMs, ending in /debian [default: Debian's own]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Debian package that every VM has from the start; repeat for more
+    #[arg(long, value_name = "NAME")]
+    package: Vec<String>,
 }
 
 /// The options of a command that only builds the base image.
@@ -161,12 +164,15 @@ pub(crate) struct ImageOptions {
     /// Debian mirror for the image and VMs, ending in /debian [default: Debian's own]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Debian package that every VM has from the start; repeat for more
+    #[arg(long, value_name = "NAME")]
+    package: Vec<String>,
 }
 
 impl From<ImageOptions> for Options {
     fn from(options: ImageOptions) -> Self {
-        let ImageOptions { cache_dir, guest_agent, ca_certificate, mirror } = options;
-        Self { cache_dir, guest_agent, ca_certificate, mirror, ..Self::default() }
+        let ImageOptions { cache_dir, guest_agent, ca_certificate, mirror, package } = options;
+        Self { cache_dir, guest_agent, ca_certificate, mirror, package, ..Self::default() }
     }
 }
 
@@ -306,6 +312,10 @@ impl Config {
                 format!("vm-domain: previews are below {domain}; VMs need another domain");
             return Err(CliError::new(message));
         }
+        let guest_agent = match options.guest_agent {
+            Some(agent) => agent,
+            None => std::env::current_exe()?.with_file_name(GUEST_AGENT),
+        };
         Ok(Self {
             data_dir: options.data_dir.unwrap_or_else(|| "/var/lib/freestyle".into()),
             cache_dir: options.cache_dir.unwrap_or_else(|| "/var/cache/freestyle".into()),
@@ -336,7 +346,12 @@ impl Config {
             git: options.git.unwrap_or_else(|| "git".into()),
             repos_per_account: options.repos_per_account.unwrap_or(DEFAULT_REPOS_PER_ACCOUNT),
             qemu: options.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
-            image: image_spec(options.guest_agent, options.ca_certificate, options.mirror)?,
+            image: ImageSpec {
+                mirror: options.mirror,
+                extra_ca_certificates: options.ca_certificate,
+                packages: options.package,
+                ..ImageSpec::new(guest_agent)
+            },
         })
     }
 
@@ -398,6 +413,7 @@ impl Options {
             guest_agent: self.guest_agent.or(below.guest_agent),
             ca_certificate: or(self.ca_certificate, below.ca_certificate),
             mirror: self.mirror.or(below.mirror),
+            package: or(self.package, below.package),
         }
     }
 }
@@ -447,6 +463,7 @@ fn from_environment(environment: &Environment) -> Result<Options, CliError> {
         // As in PATH: a comma may be part of a file's name.
         ca_certificate: environment.parse_list("FREESTYLE_CA_CERTIFICATE", ':')?,
         mirror: environment.get("FREESTYLE_MIRROR")?,
+        package: environment.parse_list("FREESTYLE_PACKAGE", ',')?,
     })
 }
 
@@ -479,19 +496,6 @@ fn acme_directory(url: String) -> Result<String, CliError> {
     let message = format!("--acme-directory {url:?} is no https:// URL");
     let hint = "Let's Encrypt is https://acme-v02.api.letsencrypt.org/directory";
     Err(CliError::with_hint(message, hint))
-}
-
-fn image_spec(
-    guest_agent: Option<PathBuf>,
-    ca_certificates: Vec<PathBuf>,
-    mirror: Option<String>,
-) -> Result<ImageSpec, CliError> {
-    let agent = match guest_agent {
-        Some(agent) => agent,
-        None => std::env::current_exe()?.with_file_name(GUEST_AGENT),
-    };
-    let spec = ImageSpec::new(agent);
-    Ok(ImageSpec { mirror, extra_ca_certificates: ca_certificates, ..spec })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Stage one: Debian's packages, unpacked and configured by mmdebstrap, as a tar archive.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -108,6 +109,9 @@ pub(crate) const ARGUMENTS: &[&str] = &[
 /// equal archive.
 pub(crate) const SOURCE_DATE_EPOCH: &str = "1754697600";
 
+/// They serve to make images of new agents, and they are large.
+const KEPT_ARCHIVES: usize = 2;
+
 /// 150 MiB over a slow line, and the installation on a slow machine.
 const LIMIT: Duration = Duration::from_secs(1800);
 
@@ -132,6 +136,7 @@ pub(crate) async fn ensure(
         .args(EXCLUDED_PATHS.iter().map(|path| format!("--dpkgopt=path-exclude={path}")))
         .args(INCLUDED_PATHS.iter().map(|path| format!("--dpkgopt=path-include={path}")))
         .arg(format!("--include={}", PACKAGES.join(",")))
+        .args(system.packages.iter().map(|package| format!("--include={package}")))
         .arg(&system.suite)
         .arg(&partial)
         .args(sources(system))
@@ -143,14 +148,28 @@ pub(crate) async fn ensure(
 
     let result = archive.clone();
     site.blocking(move || {
-        // One archive is enough: it serves to make images of new agents, and it is large.
-        files::remove_tree(&dir)?;
-        fs::create_dir(&dir).map_err(ImageError::io(&dir))?;
+        fs::create_dir_all(&dir).map_err(ImageError::io(&dir))?;
+        remove_oldest(&dir, KEPT_ARCHIVES - 1)?;
         files::sync(&partial)?;
         files::replace(&partial, &archive)
     })
     .await?;
     Ok(result)
+}
+
+/// Removes archives but the newest `kept`.
+fn remove_oldest(dir: &Path, kept: usize) -> Result<(), ImageError> {
+    let mut archives = fs::read_dir(dir)
+        .and_then(|entries| {
+            let age = |entry: fs::DirEntry| Ok((entry.metadata()?.modified()?, entry.path()));
+            entries.map(|entry| entry.and_then(age)).collect::<io::Result<Vec<_>>>()
+        })
+        .map_err(ImageError::io(dir))?;
+    archives.sort();
+    for (_, archive) in archives.iter().rev().skip(kept) {
+        fs::remove_file(archive).map_err(ImageError::io(archive))?;
+    }
+    Ok(())
 }
 
 /// apt's sources, for the build and the guest; none leaves them to mmdebstrap.
@@ -177,12 +196,33 @@ fn classify(error: ImageError) -> ImageError {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
+
+    #[test]
+    fn the_newest_archives_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, age) in [("a", 30), ("b", 10), ("c", 20)] {
+            let file = fs::File::create(dir.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        }
+        let left = || {
+            let entries = fs::read_dir(dir.path()).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        remove_oldest(dir.path(), 3).unwrap();
+        assert_eq!(left(), ["a", "b", "c"]);
+        remove_oldest(dir.path(), 1).unwrap();
+        assert_eq!(left(), ["b"]);
+    }
 
     #[test]
     fn a_mirror_serves_all_three_suites() {
         let mirror = Some("http://mirror.test/debian".to_owned());
-        let system = System { suite: "trixie".into(), mirror };
+        let system = System { suite: "trixie".into(), mirror, packages: [].into() };
         assert_eq!(
             sources(&system),
             [

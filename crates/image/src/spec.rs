@@ -1,5 +1,6 @@
 //! What an image is made from, and the hashes of it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ const BUILDER_VERSION: u32 = 1;
 const MAX_AGENT_BYTES: u64 = 256 << 20;
 const MAX_CERTIFICATE_BYTES: u64 = 1 << 20;
 const MAX_CERTIFICATES: usize = 64;
+const MAX_PACKAGES: usize = 1000;
 
 /// What to build. Two equal specifications with equal files behind them give one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,9 @@ pub struct ImageSpec {
     pub mirror: Option<String>,
     /// PEM files of certificate authorities that guests trust besides the public ones.
     pub extra_ca_certificates: Vec<PathBuf>,
+    /// Debian packages that guests have besides the ones of every image. A secret that a package
+    /// makes when it is installed is the same in all of them.
+    pub packages: Vec<String>,
 }
 
 impl ImageSpec {
@@ -42,6 +47,7 @@ impl ImageSpec {
             suite: DEFAULT_SUITE.to_owned(),
             mirror: None,
             extra_ca_certificates: Vec::new(),
+            packages: Vec::new(),
         }
     }
 
@@ -73,6 +79,12 @@ impl ImageSpec {
         if self.extra_ca_certificates.len() > MAX_CERTIFICATES {
             return invalid("the list of CA certificates", "is too long");
         }
+        if self.packages.len() > MAX_PACKAGES {
+            return invalid("the list of packages", "is too long");
+        }
+        if let Some(name) = self.packages.iter().find(|name| !is_package(name)) {
+            return invalid(name, "is not the name of a Debian package");
+        }
         let agent = read_bounded(&self.agent, MAX_AGENT_BYTES)?;
         if !agent.starts_with(b"\x7fELF") {
             return invalid(&self.agent.display().to_string(), "is not an ELF binary");
@@ -89,9 +101,18 @@ impl ImageSpec {
         // A trust store is a set: neither the order nor the files' names make another image.
         certificates.sort();
         certificates.dedup();
-        let system = System { suite: self.suite.clone(), mirror: self.mirror.clone() };
+        let packages = self.packages.iter().cloned().collect();
+        let system = System { suite: self.suite.clone(), mirror: self.mirror.clone(), packages };
         Ok(Inputs { system, agent, certificates })
     }
+}
+
+/// Debian Policy 5.6.1.
+fn is_package(name: &str) -> bool {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (2..=128).contains(&name.len())
+        && name.starts_with(is_alphanumeric)
+        && name.chars().all(|c| is_alphanumeric(c) || "+-.".contains(c))
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ImageError> {
@@ -141,6 +162,8 @@ impl Inputs {
 pub(crate) struct System {
     pub(crate) suite: String,
     pub(crate) mirror: Option<String>,
+    /// Besides [`bootstrap::PACKAGES`].
+    pub(crate) packages: BTreeSet<String>,
 }
 
 impl System {
@@ -156,6 +179,9 @@ impl System {
             bootstrap::INCLUDED_PATHS,
         ] {
             hasher.field(list.join("\n").as_bytes());
+        }
+        for package in &self.packages {
+            hasher.field(package.as_bytes());
         }
         hasher.finish()
     }
@@ -239,6 +265,12 @@ mod tests {
         changed(&ImageSpec { suite: "forky".into(), ..fixture.spec.clone() });
         let mirror = Some("http://mirror.test/debian".into());
         changed(&ImageSpec { mirror, ..fixture.spec.clone() });
+        let packages = |list: &[&str]| ImageSpec {
+            packages: list.iter().map(ToString::to_string).collect(),
+            ..fixture.spec.clone()
+        };
+        changed(&packages(&["jq"]));
+        changed(&packages(&["jq", "tree"]));
         let one = fixture.certificate("one", CERTIFICATE);
         let two = fixture.certificate("two", &format!("{CERTIFICATE}two"));
         let with =
@@ -248,6 +280,16 @@ mod tests {
         changed(&with(vec![one, two]));
         fs::write(&fixture.spec.agent, b"\x7fELF two").unwrap();
         changed(&fixture.spec);
+    }
+
+    #[test]
+    fn order_and_repetition_of_packages_do_not_matter() {
+        let fixture = fixture();
+        let hash = |list: &[&str]| {
+            let packages = list.iter().map(ToString::to_string).collect();
+            ImageSpec { packages, ..fixture.spec.clone() }.hash().unwrap()
+        };
+        assert_eq!(hash(&["jq", "tree"]), hash(&["tree", "jq", "tree"]));
     }
 
     #[test]
@@ -284,6 +326,9 @@ mod tests {
         }
         for mirror in ["", "mirror.test/debian", "http://mirror.test", "http://m/ [x] /debian"] {
             refused(ImageSpec { mirror: Some(mirror.into()), ..spec.clone() });
+        }
+        for package in ["", "j", "Jq", "-y", "jq tree", "jq,tree", "jq=1.7", "jq/sid", "./jq"] {
+            refused(ImageSpec { packages: vec![package.into()], ..spec.clone() });
         }
         let not_pem = fixture.certificate("bad", "no certificate");
         refused(ImageSpec { extra_ca_certificates: vec![not_pem], ..spec.clone() });

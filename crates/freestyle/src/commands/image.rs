@@ -20,7 +20,8 @@ in freestyle.toml: other options are another image.
 
 Examples:
   freestyle image build
-  freestyle image build --ca-certificate /etc/ssl/private-ca.pem";
+  freestyle image build --ca-certificate /etc/ssl/private-ca.pem
+  freestyle image build --package nodejs --package postgresql";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
