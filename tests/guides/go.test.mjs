@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { fileAccount, install } from "../support/sdk.mjs";
+import { fileAccount, sh } from "../support/sdk.mjs";
 import { ask, startServer } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide go");
@@ -18,7 +18,7 @@ before(async () => {
     name: "go-builder",
     idleTimeoutSeconds: null,
   });
-  await install(builder, "gccgo");
+  await sh(builder, "apt-get install -y gccgo");
   const link = "mkdir -p /usr/local/go/bin && ln -s /usr/bin/go-[0-9]* /usr/local/go/bin/go";
   assert.equal((await builder.exec(link)).statusCode, 0);
   const version = await builder.exec("/usr/local/go/bin/go version");

@@ -10,11 +10,11 @@ import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 
 import { Shown } from "../support/pty.mjs";
-import { eventually, fileAccount, install } from "../support/sdk.mjs";
+import { eventually, fileAccount, sh } from "../support/sdk.mjs";
 import { at, preview } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide jupyter");
-const SERVER = readFileSync(new URL("guide-jupyter.py", import.meta.url), "utf8");
+const SERVER = readFileSync(new URL("jupyter.py", import.meta.url), "utf8");
 const token = crypto.randomUUID();
 const domain = preview();
 
@@ -25,7 +25,7 @@ before(async () => {
     name: "jupyter-builder",
     idleTimeoutSeconds: null,
   });
-  await install(builder, "python3-terminado");
+  await sh(builder, "apt-get install -y python3-terminado");
   await builder.fs.writeTextFile("/srv/notebooks.py", SERVER);
   await builder.fs.writeTextFile(
     "/etc/systemd/system/jupyter.service",

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
 import { Terminal } from "../support/pty.mjs";
-import { fileAccount, install } from "../support/sdk.mjs";
+import { fileAccount, sh } from "../support/sdk.mjs";
 import { ask, preview, startServer } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide runtimes");
@@ -18,7 +18,7 @@ before(async () => {
     name: "runtimes-builder",
     idleTimeoutSeconds: null,
   });
-  await install(builder, "python3", "nodejs");
+  await sh(builder, "apt-get install -y python3 nodejs");
   ({ snapshotId } = await builder.snapshot());
   await builder.delete();
   ({ vm } = await freestyle.vms.create({ name: "runtimes-sandbox", snapshotId }));

@@ -16,7 +16,6 @@ const HELP: &str = "\
 cargo xtask up [--once]   install what is missing, build, start the platform and say how to use it
                           --once: run the quickstart through the npm SDK against it, then end
 cargo xtask test          format, lints, unit, service and end-to-end tests
-cargo xtask test --long   the guide whose packages an emulated guest installs for many minutes
 cargo xtask bench vm      measure VMs against plain QEMU on this machine
 cargo xtask bench fork    the same for forks, snapshots, suspend and wake
 cargo xtask bench git     measure the Git API against git on the same disk
@@ -39,7 +38,6 @@ fn main() -> ExitCode {
         ["up"] => up::serve(),
         ["up", "--once"] => up::once(),
         ["test"] => test::all(),
-        ["test", "--long"] => test::long(),
         ["git-suite", source] => test::git_suite(source),
         ["bench", "vm"] => bench::vm(),
         ["bench", "fork"] => bench::fork(),

@@ -21,15 +21,6 @@ pub(crate) fn all() -> Result<(), String> {
     run(clients(&built)?.arg("tests/run.mjs"))
 }
 
-/// The guide that installs large packages: with hardware virtualisation a matter of seconds, in
-/// emulation of many minutes, which is more than everything else may take.
-pub(crate) fn long() -> Result<(), String> {
-    packages::install_platform()?;
-    let built = build::release()?;
-    built.image()?;
-    run(clients(&built)?.args(["tests/run.mjs", "tests/long/guide-go.test.mjs"]))
-}
-
 /// What git's own tests say of our server. Their source is that of the git which is installed.
 pub(crate) fn git_suite(source: &str) -> Result<(), String> {
     let source = std::path::absolute(source).map_err(|error| format!("{source}: {error}"))?;
