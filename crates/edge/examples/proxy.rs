@@ -63,6 +63,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             "http": http.local_addr()?.port(), "https": https.local_addr()?.port(), "ca": ca,
         })
     );
-    edge.serve(Some(http), Some(https), pending()).await;
+    edge.serve(Some(http), Some(https), pending()).await?;
     Ok(())
 }

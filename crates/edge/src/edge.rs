@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
@@ -25,9 +26,11 @@ use crate::certificates::{CertificateError, Certificates};
 use crate::headers::Visit;
 use crate::idle::Idle;
 use crate::limits::{BUFFER, Limits, MAX_HEAD};
+use crate::pool::Pool;
 use crate::proxy::Proxy;
 use crate::routes::Routes;
 use crate::tls::Tls;
+use crate::workers::{Workers, moved};
 
 /// How long requests may go on after a shutdown was asked for.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
@@ -68,7 +71,8 @@ struct Shared<R: Routes> {
     certificates: Certificates,
     limits: Limits,
     tls: Tls,
-    visitors: Visitors,
+    /// Where the edge was started, and where SSH goes on.
+    home: Handle,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,21 +101,28 @@ impl<R: Routes> Edge<R> {
     }
 
     /// Serves both listeners until `shutdown` resolves. Then accepts nothing more, lets requests
-    /// finish for ten seconds and drops those that have not.
+    /// finish for ten seconds and drops those that have not. Connections are served by threads of
+    /// the edge's own, [`Routes::connect`] works where this runs.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
     pub async fn serve(
         self,
         http: Option<TcpListener>,
         https: Option<TcpListener>,
         shutdown: impl Future<Output = ()>,
-    ) {
+    ) -> io::Result<()> {
         let Self { ssh, routes, certificates, limits, tls } = self;
         if http.is_none() {
             certificates.prove_over_tls_only();
         }
+        let workers = Workers::start()?;
         let (close, closing) = watch::channel(());
-        let proxy = Proxy::new(routes.clone(), certificates.clone(), limits, closing.clone());
+        let pool = Pool::new(routes.clone(), workers.count());
+        let proxy = Proxy::new(routes.clone(), certificates.clone(), pool, limits, closing.clone());
         let visitors = Visitors::new(limits.connections, limits.connections_of_source);
-        let shared = Arc::new(Shared { ssh, proxy, routes, certificates, limits, tls, visitors });
+        let home = Handle::current();
+        let shared = Arc::new(Shared { ssh, proxy, routes, certificates, limits, tls, home });
         let mut connections = JoinSet::new();
         {
             let accept = async {
@@ -121,8 +132,19 @@ impl<R: Routes> Edge<R> {
                         accepted = accept(https.as_ref()) => (Scheme::Https, accepted),
                         Some(_) = connections.join_next() => continue,
                     };
-                    let connection = shared.clone().receive(scheme, accepted, closing.clone());
-                    connections.spawn(connection);
+                    let (stream, address) = accepted;
+                    let ip = address.ip().to_canonical();
+                    let Some(visitor) = visitors.admit(ip) else {
+                        debug!(%ip, "turned away: too many connections");
+                        continue;
+                    };
+                    let (place, thread) = workers.place();
+                    let (shared, closing) = (shared.clone(), closing.clone());
+                    let connection = async move {
+                        shared.receive(place.worker, scheme, (stream, address), closing).await;
+                        drop((place, visitor));
+                    };
+                    connections.spawn_on(connection, thread);
                 }
             };
             tokio::select! {
@@ -137,6 +159,7 @@ impl<R: Routes> Edge<R> {
         if timeout(SHUTDOWN_LIMIT, ended).await.is_err() {
             warn!("requests to sites were still running at shutdown and are dropped");
         }
+        Ok(())
     }
 }
 
@@ -151,23 +174,24 @@ impl<R: Routes> Shared<R> {
 
     async fn receive(
         self: Arc<Self>,
+        worker: usize,
         scheme: Scheme,
         (stream, address): (TcpStream, SocketAddr),
         closing: watch::Receiver<()>,
     ) {
-        let ip = address.ip().to_canonical();
-        let Some(_visitor) = self.visitors.admit(ip) else {
-            debug!(%ip, "turned away: too many connections");
-            return;
+        let stream = match moved(stream, &Handle::current()) {
+            Ok(stream) => stream,
+            Err(error) => return warn!(%error, "cannot serve a connection"),
         };
         if let Err(error) = prepare(&stream, self.limits.download_stall) {
             debug!(%error, "options of a connection");
         }
         // An address has no character that a field may not hold.
-        let Ok(from) = HeaderValue::try_from(ip.to_string()) else { return };
+        let from = HeaderValue::try_from(address.ip().to_canonical().to_string());
+        let Ok(from) = from else { return };
         let served = match scheme {
             Scheme::Http => {
-                let visit = Visit { from, tls: None };
+                let visit = Visit { from, tls: None, worker };
                 self.serve_http_1(stream, visit, closing).await
             }
             Scheme::Https => {
@@ -175,8 +199,10 @@ impl<R: Routes> Shared<R> {
                     match begins_with_ssh(&stream).await {
                         Ok(false) => {}
                         Ok(true) => {
-                            // Full: there are many at once, and SSH clients try again.
-                            _ = ssh.try_send((stream, address));
+                            if let Ok(stream) = moved(stream, &self.home) {
+                                // Full: there are many at once, and SSH clients try again.
+                                _ = ssh.try_send((stream, address));
+                            }
                             return;
                         }
                         Err(error) => return debug!(%error, "connection"),
@@ -184,7 +210,7 @@ impl<R: Routes> Shared<R> {
                 }
                 let secured = self.tls.accept(stream, &self.routes, &self.certificates).await;
                 let Some(secured) = secured else { return };
-                let visit = Visit { from, tls: Some(secured.host) };
+                let visit = Visit { from, tls: Some(secured.host), worker };
                 if secured.is_http_2 {
                     self.serve_http_2(secured.stream, visit, closing).await
                 } else {

@@ -37,6 +37,8 @@ pub(crate) struct Visit {
     pub(crate) from: HeaderValue,
     /// The name the client asked for when it set up TLS; `None` without TLS.
     pub(crate) tls: Option<HostName>,
+    /// The worker that the client's connection is with.
+    pub(crate) worker: usize,
 }
 
 impl Visit {
@@ -193,7 +195,8 @@ mod tests {
     }
 
     fn visit() -> Visit {
-        Visit { from: HeaderValue::from_static("192.0.2.1"), tls: HostName::parse("a.com") }
+        let from = HeaderValue::from_static("192.0.2.1");
+        Visit { from, tls: HostName::parse("a.com"), worker: 0 }
     }
 
     /// What the guest is told of a client that sent these fields, sorted.

@@ -13,7 +13,8 @@
 //!
 //! Read in this order: `edge` takes a connection from its start to its end, `tls` sets it up;
 //! `proxy` is the way of one request, `headers` what becomes of its head, `body` of the rest,
-//! `upgrade` of a WebSocket; `pool` has the connections to guests. `certificates` is for itself.
+//! `upgrade` of a WebSocket; `pool` has the connections to guests, `workers` the threads that all of
+//! this is on, but for what [`Routes`] does. `certificates` is for itself.
 //!
 //! # Invariants
 //!
@@ -41,6 +42,7 @@ mod proxy;
 mod routes;
 mod tls;
 mod upgrade;
+mod workers;
 
 pub use certificates::{CertificateError, Certificates, ca_certificate_file};
 pub use edge::{Edge, SshConnections};

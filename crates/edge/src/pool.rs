@@ -9,19 +9,22 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::body::RequestBody;
 use crate::limits::{BUFFER, MAX_HEAD};
 use crate::routes::{Routes, Unavailable, Upstream};
+use crate::workers::moved;
 
 /// Connections to all targets at once.
 const MAX_CONNECTIONS: usize = 8192;
 /// Connections to one target at once. More requests wait for one.
 const MAX_OF_TARGET: usize = 1024;
-/// Connections to one target that are kept for later.
+/// Connections to one target that each worker keeps for later.
 const MAX_IDLE_OF_TARGET: usize = 64;
 /// How long a connection is kept for later. Guests close theirs after about so long too.
 const MAX_IDLE: Duration = Duration::from_secs(60);
@@ -33,6 +36,9 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(120);
 /// The connections to all targets.
 pub(crate) struct Pool<R: Routes> {
     routes: R,
+    /// Where targets are connected to.
+    home: Handle,
+    workers: usize,
     places: Arc<Semaphore>,
     targets: Mutex<HashMap<R::Target, Arc<Connections>>>,
 }
@@ -41,7 +47,8 @@ pub(crate) struct Pool<R: Routes> {
 #[derive(Debug)]
 struct Connections {
     places: Arc<Semaphore>,
-    idle: Mutex<Vec<Idle>>,
+    /// By the worker that a connection is with, whose requests alone use it.
+    idle: Vec<Mutex<Vec<Idle>>>,
 }
 
 #[derive(Debug)]
@@ -63,48 +70,71 @@ pub(crate) type Ended = Shared<BoxFuture<'static, ()>>;
 pub(crate) struct Lease {
     connection: Connection,
     is_reused: bool,
-    home: Arc<Connections>,
+    worker: usize,
+    siblings: Arc<Connections>,
     _turn: OwnedSemaphorePermit,
 }
 
 impl<R: Routes> Pool<R> {
-    pub(crate) fn new(routes: R) -> Self {
+    /// A pool for so many workers. What `routes` does is done where this is called.
+    pub(crate) fn new(routes: R, workers: usize) -> Self {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Self { routes, places, targets: Mutex::default() }
+        Self { routes, home: Handle::current(), workers, places, targets: Mutex::default() }
     }
 
-    /// A connection to the target: one that is there, or else, or if `fresh`, a new one.
+    /// A connection to the target: one that this worker has, or else, or if `fresh`, a new one.
     pub(crate) async fn lease(
         &self,
+        worker: usize,
         target: &R::Target,
         fresh: bool,
     ) -> Result<Lease, Unavailable> {
-        let home = self.connections(target);
-        let turn = timeout(TURN_LIMIT, home.places.clone().acquire_owned()).await;
+        let siblings = self.connections(target);
+        let turn = timeout(TURN_LIMIT, siblings.places.clone().acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             let message = "it is busy with as many requests as it may have at once";
             return Err(Unavailable::Later(message.to_owned()));
         };
-        if !fresh && let Some(connection) = home.ready().await {
-            return Ok(Lease { connection, is_reused: true, home, _turn: turn });
+        if !fresh && let Some(connection) = siblings.ready(worker).await {
+            return Ok(Lease { connection, is_reused: true, worker, siblings, _turn: turn });
         }
         let place = self.place()?;
-        let connect = timeout(CONNECT_LIMIT, self.routes.connect(target)).await;
-        let upstream = connect.unwrap_or_else(|_| {
+        let upstream = timeout(CONNECT_LIMIT, self.connect(target)).await.unwrap_or_else(|_| {
             let limit = CONNECT_LIMIT.as_secs();
             Err(Unavailable::TimedOut(format!("it could not be reached within {limit} s")))
         })?;
         let connection = open(upstream, place).await?;
-        Ok(Lease { connection, is_reused: false, home, _turn: turn })
+        Ok(Lease { connection, is_reused: false, worker, siblings, _turn: turn })
+    }
+
+    /// Connects, which may start a machine: something that outlives the worker.
+    async fn connect(&self, target: &R::Target) -> Result<Upstream, Unavailable> {
+        let (routes, target) = (self.routes.clone(), target.clone());
+        // Of one task, which ends when nobody waits for it any more.
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(async move { routes.connect(&target).await }, &self.home);
+        let failed = || Unavailable::Later("the server failed; its log has the cause".to_owned());
+        // Nothing but a panic, which is in the log.
+        let Some(Ok(connected)) = tasks.join_next().await else { return Err(failed()) };
+        let Upstream { stream, ended } = connected?;
+        let stream = moved(stream, &Handle::current()).map_err(|error| {
+            error!(%error, "a connection to a guest");
+            failed()
+        })?;
+        Ok(Upstream { stream, ended })
     }
 
     /// Closes what nobody has used for a while.
     pub(crate) fn tidy(&self) {
         let now = Instant::now();
         self.targets().retain(|_, connections| {
-            connections.idle().retain(|idle| idle.is_worth_keeping(now));
+            let mut kept = 0;
+            for mut idle in connections.idle() {
+                idle.retain(|idle| idle.is_worth_keeping(now));
+                kept += idle.len();
+            }
             // Nobody else knows it, and nobody gets to know it meanwhile.
-            Arc::strong_count(connections) > 1 || !connections.idle().is_empty()
+            Arc::strong_count(connections) > 1 || kept > 0
         });
     }
 
@@ -113,7 +143,8 @@ impl<R: Routes> Pool<R> {
         if let Some(connections) = targets.get(target) {
             return connections.clone();
         }
-        targets.entry(target.clone()).or_default().clone()
+        let new = || Arc::new(Connections::new(self.workers));
+        targets.entry(target.clone()).or_insert_with(new).clone()
     }
 
     /// A place for one more connection.
@@ -122,7 +153,9 @@ impl<R: Routes> Pool<R> {
         take()
             .or_else(|| {
                 // Those that only wait for a next request take places from those that have one.
-                self.targets().values().for_each(|connections| connections.idle().clear());
+                for connections in self.targets().values() {
+                    connections.idle().for_each(|mut idle| idle.clear());
+                }
                 take()
             })
             .ok_or_else(|| Unavailable::Later("there are too many requests at once".to_owned()))
@@ -134,17 +167,16 @@ impl<R: Routes> Pool<R> {
     }
 }
 
-impl Default for Connections {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_OF_TARGET)), idle: Mutex::default() }
-    }
-}
-
 impl Connections {
-    /// The connection that was used last and is still good.
-    async fn ready(&self) -> Option<Connection> {
+    fn new(workers: usize) -> Self {
+        let idle = (0..workers).map(|_| Mutex::default()).collect();
+        Self { places: Arc::new(Semaphore::new(MAX_OF_TARGET)), idle }
+    }
+
+    /// The connection that this worker used last and is still good.
+    async fn ready(&self, worker: usize) -> Option<Connection> {
         loop {
-            let mut idle = self.idle().pop()?;
+            let mut idle = self.idle_of(worker).pop()?;
             // The end of the last answer was passed on just before its connection was given back.
             if idle.connection.sender.ready().await.is_ok() {
                 return Some(idle.connection);
@@ -152,8 +184,12 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle_of(&self, worker: usize) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle[worker].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idle(&self) -> impl Iterator<Item = MutexGuard<'_, Vec<Idle>>> {
+        (0..self.idle.len()).map(|worker| self.idle_of(worker))
     }
 }
 
@@ -179,7 +215,7 @@ impl Lease {
 
     /// Keeps the connection for the next request: this one is answered to its end.
     pub(crate) fn give_back(self) {
-        let mut idle = self.home.idle();
+        let mut idle = self.siblings.idle_of(self.worker);
         if idle.len() < MAX_IDLE_OF_TARGET && !self.connection.sender.is_closed() {
             idle.push(Idle { connection: self.connection, since: Instant::now() });
         }

@@ -41,10 +41,10 @@ impl<R: Routes> Proxy<R> {
     pub(crate) fn new(
         routes: R,
         certificates: Certificates,
+        pool: Pool<R>,
         limits: Limits,
         closing: watch::Receiver<()>,
     ) -> Self {
-        let pool = Pool::new(routes.clone());
         let places = Arc::new(Semaphore::new(MAX_REQUESTS));
         Self { routes, certificates, pool, places, limits, closing }
     }
@@ -98,7 +98,7 @@ impl<R: Routes> Proxy<R> {
         parts.uri = origin_form(parts.uri)?;
         parts.version = Version::HTTP_11;
         let request = Request::from_parts(parts, body);
-        let (mut response, lease) = self.send(&host, &target, request).await?;
+        let (mut response, lease) = self.send(visit.worker, &host, &target, request).await?;
 
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let client = upgraded.ok_or_else(|| {
@@ -130,13 +130,14 @@ impl<R: Routes> Proxy<R> {
     /// Has the guest answer.
     async fn send(
         &self,
+        worker: usize,
         host: &HostName,
         target: &R::Target,
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), Page> {
         let mut fresh = false;
         loop {
-            let lease = self.pool.lease(target, fresh).await;
+            let lease = self.pool.lease(worker, target, fresh).await;
             let mut lease = lease.map_err(|reason| Page::unreachable(host, &reason))?;
             let is_reused = lease.is_reused();
             let copy = is_reused.then(|| repeatable(&request)).flatten();

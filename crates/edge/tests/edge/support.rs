@@ -133,7 +133,7 @@ impl TestEdge {
         let (shutdown, asked) = oneshot::channel();
         let served = tokio::spawn(async move {
             let asked = async { drop(asked.await) };
-            edge.serve(http_listener, Some(https_listener), asked).await;
+            edge.serve(http_listener, Some(https_listener), asked).await.unwrap();
         });
         Self { sites, http, https, ca, shutdown: Some(shutdown), served, _folder: None }
     }

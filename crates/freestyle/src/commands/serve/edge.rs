@@ -133,10 +133,9 @@ impl Sites {
         let edge = Edge::new(routes, certificates.clone(), Limits::default()).map_err(failed)?;
         let edge = edge.with_ssh(ssh);
         tokio::select! {
-            () = edge.serve(http, https, shutdown) => {}
-            () = wildcards_of_previews(&domains, &certificates) => {}
+            served = edge.serve(http, https, shutdown) => Ok(served?),
+            () = wildcards_of_previews(&domains, &certificates) => Ok(()),
         }
-        Ok(())
     }
 }
 
