@@ -24,7 +24,10 @@ const EXPIRE: i32 = 7 * 24 * 3600;
 /// What a message came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
+    /// From somebody who asks no more than is usual.
     Udp,
+    /// From somebody who asks more than that, or does not ask at all and is to be flooded.
+    UdpInBrief,
     Tcp,
 }
 
@@ -69,6 +72,7 @@ pub(crate) async fn answer(
         return sorry(ResponseCode::NotImp);
     }
     // Before room is made for as many as it claims to have.
+    let length = request.len();
     let is_question = counts.queries == 1 && counts.answers == 0 && counts.authorities == 0;
     let request = is_question.then(|| Message::from_vec(request));
     let Some(Ok(request)) = request else { return sorry(ResponseCode::FormErr) };
@@ -91,12 +95,13 @@ pub(crate) async fn answer(
         response.metadata.response_code = code;
     }
     let room = match (transport, &request.edns) {
-        (Transport::Tcp, _) => u16::MAX,
-        (Transport::Udp, None) => MIN_UDP,
-        (Transport::Udp, Some(edns)) => edns.max_payload().clamp(MIN_UDP, MAX_UDP),
+        (Transport::Tcp, _) => u16::MAX.into(),
+        (Transport::UdpInBrief, _) => length,
+        (Transport::Udp, None) => MIN_UDP.into(),
+        (Transport::Udp, Some(edns)) => edns.max_payload().clamp(MIN_UDP, MAX_UDP).into(),
     };
     match response.to_vec() {
-        Ok(bytes) if bytes.len() <= room.into() => Some(bytes),
+        Ok(bytes) if bytes.len() <= room => Some(bytes),
         // To be asked for again over TCP.
         Ok(_) => {
             let mut cut = bare(&response);

@@ -10,18 +10,19 @@
 //!                                        └ Zones: which zone a name is in
 //! ```
 //!
-//! Read in this order: `server` takes questions, `answer` is the way of one, `zone` finds what is said
+//! Read in this order: `server` takes questions, `rates` counts them, `answer` is the way of one, `zone` finds what is said
 //! of a name. `record` and `name` are how records are written.
 //!
 //! # Invariants
 //!
-//! * What is answered is no larger than 1232 bytes over UDP, so that nobody is flooded by way of us;
-//!   the rest is for TCP.
+//! * What is answered over UDP is no larger than 1232 bytes, and than the question for who asks a lot,
+//!   so that nobody is flooded by way of us; the rest is for TCP.
 //! * Everything that a stranger may do is bounded: questions at once, connections, their time.
 //! * What cannot be understood is answered by an error or not at all, and never with records.
 
 mod answer;
 mod name;
+mod rates;
 mod record;
 mod server;
 mod zone;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freestyle_inbound::{Visitors, is_about_one_connection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 use crate::answer::{Transport, answer};
+use crate::rates::Rates;
 use crate::zone::Zones;
 
 /// Questions over UDP that are looked at at once, so that a flood of them does not hold up who else
@@ -82,6 +83,7 @@ impl Server {
 
 async fn serve_udp(socket: Arc<UdpSocket>, zones: impl Zones) {
     let turns = Arc::new(Semaphore::new(MAX_QUESTIONS));
+    let mut rates = Rates::new(Instant::now());
     let mut questions = JoinSet::new();
     // One byte more than is looked at, so that a longer one is known.
     let mut buffer = [0; MAX_QUESTION + 1];
@@ -102,9 +104,13 @@ async fn serve_udp(socket: Arc<UdpSocket>, zones: impl Zones) {
             continue;
         }
         let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
+        let transport = match rates.may_be_full(from.ip(), Instant::now()) {
+            true => Transport::Udp,
+            false => Transport::UdpInBrief,
+        };
         let (socket, zones, question) = (socket.clone(), zones.clone(), buffer[..length].to_vec());
         questions.spawn(async move {
-            let answered = timeout(QUESTION_LIMIT, answer(&question, Transport::Udp, &zones)).await;
+            let answered = timeout(QUESTION_LIMIT, answer(&question, transport, &zones)).await;
             if let Ok(Some(answer)) = answered {
                 // Who does not get it asks again.
                 _ = socket.send_to(&answer, from).await;

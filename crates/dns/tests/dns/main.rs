@@ -229,6 +229,34 @@ async fn a_large_answer_is_cut_over_udp_and_whole_over_tcp() {
 }
 
 #[tokio::test]
+async fn whoever_asks_a_lot_is_answered_in_brief_over_udp_and_in_full_over_tcp() {
+    let server = start().await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(server).await.unwrap();
+    let asked = question("app.example.com.", RecordType::A);
+    let bytes = asked.to_vec().unwrap();
+    let mut buffer = [0; 512];
+    let mut ask = async || {
+        socket.send(&bytes).await.unwrap();
+        let length = timeout(SOON, socket.recv(&mut buffer)).await.unwrap().unwrap();
+        (length, Message::from_vec(&buffer[..length]).unwrap())
+    };
+    assert_eq!(said(&ask().await.1), ["192.0.2.1"]);
+    let in_brief = timeout(SOON, async {
+        loop {
+            let (length, answer) = ask().await;
+            if answer.truncation {
+                return (length, answer);
+            }
+        }
+    });
+    let (length, answer) = in_brief.await.unwrap();
+    assert_eq!((length, answer.answers.len()), (bytes.len(), 0));
+    let mut stream = TcpStream::connect(server).await.unwrap();
+    assert_eq!(said(&over_tcp(&mut stream, &asked).await), ["192.0.2.1"]);
+}
+
+#[tokio::test]
 async fn rubbish_is_answered_by_an_error_or_not_at_all() {
     let server = start().await;
     let good = question("app.example.com.", RecordType::A).to_vec().unwrap();
