@@ -48,11 +48,16 @@ export const FORWARDED = `proxy_http_version 1.1; proxy_set_header Connection ""
   proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
   proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;`;
 
-/** Requests per second, and the milliseconds in which 99 of 100 are answered. */
-export async function measure(url, connections) {
+/**
+ * Requests per second, and the milliseconds in which 99 of 100 are answered. They may be for another
+ * host than the one of the URL, and be made in another network namespace.
+ */
+export async function measure(url, connections, { host = new URL(url).host, namespace } = {}) {
   const threads = Math.min(cpus().length, connections);
-  const args = ["-t", threads, "-c", connections, "-d", `${SECONDS}s`, "--latency", url];
-  const child = spawn("wrk", args.map(String), { stdio: ["ignore", "pipe", "inherit"] });
+  const wrk = ["wrk", "-t", threads, "-c", connections, "-d", `${SECONDS}s`, "--latency"];
+  const prefix = namespace ? ["ip", "netns", "exec", namespace] : [];
+  const [program, ...args] = [...prefix, ...wrk, "-H", `Host: ${host}`, url];
+  const child = spawn(program, args.map(String), { stdio: ["ignore", "pipe", "inherit"] });
   let text = "";
   for await (const chunk of child.stdout) text += chunk;
   const [, rate] = text.match(/Requests\/sec:\s+([\d.]+)/) ?? [];

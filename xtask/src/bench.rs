@@ -30,11 +30,13 @@ pub(crate) fn pty() -> Result<(), String> {
     with_platform("tests/bench/pty.mjs")
 }
 
-/// Requests through the edge: against nginx as the proxy of the same server in the same run.
+/// Requests through the edge: against nginx as the proxy of the same server, first one in a network
+/// namespace and then one in a guest, in the same run.
 pub(crate) fn net() -> Result<(), String> {
     packages::install_net_peers()?;
     let edge = build::example("freestyle-edge", "proxy")?;
-    run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))
+    run(node()?.env("BENCH_EDGE", edge).arg("tests/bench/net.mjs"))?;
+    with_platform("tests/bench/net-guest.mjs")
 }
 
 /// VPCs and their VPN: against a bridge and wireguard-go in the same run.
