@@ -1,14 +1,14 @@
 // DNS records, which the server answers itself, and what they prove to an authority. Asked by `kdig`.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Knot } from "../support/dns.mjs";
 import { Pebble } from "../support/pebble.mjs";
 import { freePort } from "../support/ports.mjs";
 import { run } from "../support/process.mjs";
-import { account, deleteAll, failsWith, SMALL } from "../support/sdk.mjs";
+import { account, deleteAll, eventually, failsWith, SMALL } from "../support/sdk.mjs";
 import { freestyle as cli, withServer } from "../support/server.mjs";
 import { serveIn, visit } from "../support/sites.mjs";
 
@@ -220,5 +220,44 @@ test("a server that answers no DNS makes no records", async () => {
     const { freestyle } = await account("none", { dataDir: server.dataDir, baseUrl: server.url });
     const record = { kind: "A", name: "@", value: "192.0.2.1" };
     await assert.rejects(freestyle.dns.records.create({ domain, record }), failsWith("INVALID_REQUEST"));
+  });
+});
+
+test("previews share a certificate as soon as their DNS is answered here", async (t) => {
+  const suffix = "apps.example.net";
+  const knot = await Knot.start(suffix, "");
+  t.after(knot.stop);
+  const pebble = await Pebble.prepare();
+  t.after(pebble.stop);
+  const env = {
+    FREESTYLE_PREVIEW_DOMAIN: suffix,
+    FREESTYLE_DNS_LISTEN: `${HERE}:${await freePort()}`,
+    FREESTYLE_DNS_NAME: "ns1.example.net",
+    FREESTYLE_PUBLIC_ADDRESS: HERE,
+    FREESTYLE_DNS_RESOLVER: knot.address,
+    FREESTYLE_ACME_DIRECTORY: pebble.directory,
+    SSL_CERT_FILE: pebble.certificate,
+  };
+  await withServer({ poolSize: 0, env }, async (server) => {
+    const [http, https] = [server.edgeHttpUrl, server.edgeHttpsUrl].map((url) => new URL(url).port);
+    await pebble.start({ dns: knot.address, httpPort: Number(http), httpsPort: Number(https) });
+    const { dataDir, url: baseUrl, dnsAddress } = server;
+    const { answers } = await ask(dnsAddress, `any.${suffix}`, "A");
+    assert.deepEqual(answers, [`any.${suffix}. 300 IN A ${HERE}`]);
+    const kept = `${dataDir}/edge/certificates/*.${suffix}.pem`;
+    assert(!existsSync(kept));
+    await knot.delegate(dnsAddress);
+    await eventually("the certificate is there", () => existsSync(kept));
+
+    const { freestyle } = await account("previews", { dataDir, baseUrl });
+    const domain = `one.${suffix}`;
+    const domains = [{ domain, vmPort: 3000 }];
+    const { vm } = await freestyle.vms.create({ ...SMALL, domains });
+    await serveIn(vm);
+    const seen = await visit(https, domain, { ca: await pebble.root(), options: ["--verbose"] });
+    assert.equal(seen.status, 200, seen.error);
+    assert.match(seen.error, /subjectAltName: .*"\*\.apps\.example\.net"/);
+    assert(!existsSync(`${dataDir}/edge/certificates/${domain}.pem`));
+    await deleteAll(freestyle);
   });
 });

@@ -6,6 +6,7 @@ use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use freestyle_domains::{DomainName, Domains, Route};
 use freestyle_edge::{
@@ -15,6 +16,7 @@ use freestyle_edge::{
 use freestyle_store::Store;
 use freestyle_vm::{VmError, VmService};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{bind, reachable};
@@ -32,6 +34,10 @@ const SSH: &str = "ssh";
 /// free port: it does not matter much where sites are on a computer for development.
 const DEFAULT_HTTP: SocketAddr = local(8000);
 const DEFAULT_HTTPS: SocketAddr = local(8443);
+
+/// How soon it is tried again to have a certificate for all previews, and how late at last.
+const WILDCARD_PAUSE: Duration = Duration::from_secs(5);
+const MAX_WILDCARD_PAUSE: Duration = Duration::from_secs(3600);
 
 const fn local(port: u16) -> SocketAddr {
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), port)
@@ -140,18 +146,35 @@ impl Sites {
 }
 
 /// Sees to it that previews, which come and go, need no certificate each, where the suffix is one whose
-/// DNS is answered here; if that cannot be told now, not before the next start. Never resolves.
+/// DNS is answered here; which may be so only later. Never resolves.
 async fn wildcards_of_previews(domains: &Domains, certificates: &Certificates) {
-    for suffix in domains.preview_suffixes() {
-        if !certificates.needs_proof() || domains.check_answered_here(suffix).await.is_err() {
-            continue;
+    let mut without = domains.preview_suffixes().to_vec();
+    let mut pause = WILDCARD_PAUSE;
+    while certificates.needs_proof() && !without.is_empty() {
+        let mut left = Vec::new();
+        for suffix in without {
+            if !has_wildcard(&suffix, domains, certificates).await {
+                left.push(suffix);
+            }
         }
-        let Some(host) = HostName::parse(suffix.as_str()) else { continue };
-        if let Err(cause) = certificates.wildcard(&host).await {
-            warn!(%suffix, %cause, "previews get a certificate each");
-        }
+        without = left;
+        sleep(pause).await;
+        pause = (2 * pause).min(MAX_WILDCARD_PAUSE);
     }
     pending().await
+}
+
+async fn has_wildcard(suffix: &DomainName, domains: &Domains, certificates: &Certificates) -> bool {
+    // No name of a host at all has no certificate at all.
+    let Some(host) = HostName::parse(suffix.as_str()) else { return true };
+    if domains.check_answered_here(suffix).await.is_err() {
+        return false;
+    }
+    let made = certificates.wildcard(&host).await;
+    if let Err(cause) = &made {
+        warn!(%suffix, %cause, "previews get a certificate each for now");
+    }
+    made.is_ok()
 }
 
 fn own(config: &Config, others: &Listeners) -> Result<Vec<(DomainName, SocketAddr)>, CliError> {
