@@ -142,6 +142,7 @@ test("branches, tags and deletions go both ways, and no further", async () => {
 
 test("what diverges is told, overwrites nothing, and goes on once it is resolved", async () => {
   const { repoId, here, there, pushThere } = await pair("owner/diverged");
+  await quiet(); // Or what is pushed there first is taken over before anything is pushed here.
   const ours = await git.commit(here, "here", "1");
   const theirs = await git.commit(there, "there", "1");
   await git.ok(there, "push", "-q", "origin", "main");
@@ -184,6 +185,7 @@ test("what one side deletes and the other changes is told, and can be put back",
   const { repoId, here, there, pushThere } = await pair("owner/deleted");
   await git.ok(here, "push", "-q", "origin", "main:topic");
   await areEqual(repoId, "owner/deleted", (refs) => refs["refs/heads/topic"]);
+  await quiet();
   await git.ok(there, "fetch", "-q", "origin");
   const theirs = await git.commit(there, "there", "1");
   await git.ok(there, "push", "-q", "origin", "main:topic");
