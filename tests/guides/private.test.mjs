@@ -14,7 +14,7 @@ import { fileAccount, sh } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("guide private");
 /** For a Node to start: the guest is emulated. */
-const START_LIMIT_MS = 30_000;
+const START_LIMIT_MS = 120_000;
 const connectionToken = "a-long-random-shared-secret";
 
 const FRAMES = `
