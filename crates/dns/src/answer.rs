@@ -71,8 +71,8 @@ pub(crate) async fn answer(
     if asked.op_code != OpCode::Query {
         return sorry(ResponseCode::NotImp);
     }
-    // Before room is made for as many as it claims to have.
     let length = request.len();
+    // Before room is made for as many as it claims to have.
     let is_question = counts.queries == 1 && counts.answers == 0 && counts.authorities == 0;
     let request = is_question.then(|| Message::from_vec(request));
     let Some(Ok(request)) = request else { return sorry(ResponseCode::FormErr) };

@@ -10,8 +10,8 @@
 //!                                        └ Zones: which zone a name is in
 //! ```
 //!
-//! Read in this order: `server` takes questions, `rates` counts them, `answer` is the way of one, `zone` finds what is said
-//! of a name. `record` and `name` are how records are written.
+//! Read in this order: `server` takes questions, `rates` counts them, `answer` is the way of one,
+//! `zone` finds what is said of a name. `record` and `name` are how records are written.
 //!
 //! # Invariants
 //!

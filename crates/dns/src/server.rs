@@ -104,10 +104,8 @@ async fn serve_udp(socket: Arc<UdpSocket>, zones: impl Zones) {
             continue;
         }
         let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
-        let transport = match rates.may_be_full(from.ip(), Instant::now()) {
-            true => Transport::Udp,
-            false => Transport::UdpInBrief,
-        };
+        let may_be_full = rates.may_be_full(from.ip(), Instant::now());
+        let transport = if may_be_full { Transport::Udp } else { Transport::UdpInBrief };
         let (socket, zones, question) = (socket.clone(), zones.clone(), buffer[..length].to_vec());
         questions.spawn(async move {
             let answered = timeout(QUESTION_LIMIT, answer(&question, transport, &zones)).await;

@@ -133,9 +133,8 @@ impl<R: Routes> Edge<R> {
                         Some(_) = connections.join_next() => continue,
                     };
                     let (stream, address) = accepted;
-                    let ip = address.ip().to_canonical();
-                    let Some(visitor) = visitors.admit(ip) else {
-                        debug!(%ip, "turned away: too many connections");
+                    let Some(visitor) = visitors.admit(address.ip()) else {
+                        debug!(%address, "turned away: too many connections");
                         continue;
                     };
                     let (place, thread) = workers.place();

@@ -1,8 +1,8 @@
 //! Threads that serve connections.
 //!
 //! A request is a short conversation between its client's connection and its guest's. Where threads
-//! share all work, its two halves are forever handed from one to another: twice as many requests
-//! are served when one thread has both.
+//! share all work, its two halves are forever handed from one to another: half as many requests
+//! again, or more, are served when one thread has both.
 
 use std::io;
 use std::sync::Arc;
