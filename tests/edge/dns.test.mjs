@@ -4,8 +4,7 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Knot } from "../support/dns.mjs";
-import { Pebble } from "../support/pebble.mjs";
+import { withAuthority } from "../support/authority.mjs";
 import { freePort } from "../support/ports.mjs";
 import { run } from "../support/process.mjs";
 import { account, deleteAll, eventually, failsWith, SMALL } from "../support/sdk.mjs";
@@ -36,23 +35,15 @@ async function ask(address, name, kind, ...options) {
 }
 
 test("a domain that is delegated here has the records that its owner makes", async (t) => {
-  const knot = await Knot.start(domain, `@ A ${HERE}\n`);
-  t.after(knot.stop);
-  const pebble = await Pebble.prepare();
-  t.after(pebble.stop);
   const env = {
     FREESTYLE_DNS_LISTEN: `${HERE}:${await freePort()}`,
     FREESTYLE_DNS_NAME: "ns1.example.net,ns2.example.net",
     FREESTYLE_PUBLIC_ADDRESS: HERE,
-    FREESTYLE_DNS_RESOLVER: knot.address,
-    FREESTYLE_ACME_DIRECTORY: pebble.directory,
-    SSL_CERT_FILE: pebble.certificate,
   };
-  await withServer({ poolSize: 0, env }, async (server) => {
+  const given = { zone: domain, records: `@ A ${HERE}\n`, env };
+  await withAuthority(t, given, async ({ server, knot, ca, https }) => {
     const { dataDir, url: baseUrl, dnsAddress } = server;
     assert.equal(dnsAddress, env.FREESTYLE_DNS_LISTEN);
-    const [http, https] = [server.edgeHttpUrl, server.edgeHttpsUrl].map((url) => new URL(url).port);
-    await pebble.start({ dns: knot.address, httpPort: Number(http), httpsPort: Number(https) });
     const [{ freestyle, id, key }, other] = [
       await account("dns", { dataDir, baseUrl }),
       await account("other", { dataDir, baseUrl }),
@@ -190,7 +181,6 @@ test("a domain that is delegated here has the records that its owner makes", asy
     });
     await knot.delegate(dnsAddress);
     assert.deepEqual(await wildcard(), { domain });
-    const ca = await pebble.root();
     const seen = await visit(https, "site.example.com", { ca, options: ["--verbose"] });
     assert.equal(seen.status, 200, seen.error);
     assert.match(seen.error, /subjectAltName: .*\*\.example\.com|CN=\*\.example\.com|"\*\.example\.com"/);
@@ -225,22 +215,13 @@ test("a server that answers no DNS makes no records", async () => {
 
 test("previews share a certificate as soon as their DNS is answered here", async (t) => {
   const suffix = "apps.example.net";
-  const knot = await Knot.start(suffix, "");
-  t.after(knot.stop);
-  const pebble = await Pebble.prepare();
-  t.after(pebble.stop);
   const env = {
     FREESTYLE_PREVIEW_DOMAIN: suffix,
     FREESTYLE_DNS_LISTEN: `${HERE}:${await freePort()}`,
     FREESTYLE_DNS_NAME: "ns1.example.net",
     FREESTYLE_PUBLIC_ADDRESS: HERE,
-    FREESTYLE_DNS_RESOLVER: knot.address,
-    FREESTYLE_ACME_DIRECTORY: pebble.directory,
-    SSL_CERT_FILE: pebble.certificate,
   };
-  await withServer({ poolSize: 0, env }, async (server) => {
-    const [http, https] = [server.edgeHttpUrl, server.edgeHttpsUrl].map((url) => new URL(url).port);
-    await pebble.start({ dns: knot.address, httpPort: Number(http), httpsPort: Number(https) });
+  await withAuthority(t, { zone: suffix, env }, async ({ server, knot, ca, https }) => {
     const { dataDir, url: baseUrl, dnsAddress } = server;
     const { answers } = await ask(dnsAddress, `any.${suffix}`, "A");
     assert.deepEqual(answers, [`any.${suffix}. 300 IN A ${HERE}`]);
@@ -254,7 +235,7 @@ test("previews share a certificate as soon as their DNS is answered here", async
     const domains = [{ domain, vmPort: 3000 }];
     const { vm } = await freestyle.vms.create({ ...SMALL, domains });
     await serveIn(vm);
-    const seen = await visit(https, domain, { ca: await pebble.root(), options: ["--verbose"] });
+    const seen = await visit(https, domain, { ca, options: ["--verbose"] });
     assert.equal(seen.status, 200, seen.error);
     assert.match(seen.error, /subjectAltName: .*"\*\.apps\.example\.net"/);
     assert(!existsSync(`${dataDir}/edge/certificates/${domain}.pem`));

@@ -4,29 +4,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Knot } from "../support/dns.mjs";
-import { Pebble } from "../support/pebble.mjs";
+import { withAuthority } from "../support/authority.mjs";
 import { account, deleteAll, failsWith, SMALL } from "../support/sdk.mjs";
-import { withServer } from "../support/server.mjs";
 import { serveIn, visit } from "../support/sites.mjs";
 
 const HOSTS = "@ A 127.0.0.1\n* A 127.0.0.1\n";
 
 test("a verified domain is a web site with a certificate of an authority", async (t) => {
-  const knot = await Knot.start("example.com", HOSTS);
-  t.after(knot.stop);
-  const pebble = await Pebble.prepare();
-  t.after(pebble.stop);
-  const env = {
-    FREESTYLE_DNS_RESOLVER: knot.address,
-    FREESTYLE_ACME_DIRECTORY: pebble.directory,
-    SSL_CERT_FILE: pebble.certificate,
-  };
-  await withServer({ poolSize: 0, env }, async (server) => {
-    const [http, https] = [server.edgeHttpUrl, server.edgeHttpsUrl].map((url) => new URL(url).port);
+  const given = { zone: "example.com", records: HOSTS };
+  await withAuthority(t, given, async ({ server, knot, ca, http, https }) => {
     assert.equal(server.caCertificate, null);
-    await pebble.start({ dns: knot.address, httpPort: Number(http), httpsPort: Number(https) });
-    const ca = await pebble.root();
     const see = (host, options = {}) => visit(https, host, { ca, ...options });
 
     const { dataDir, url: baseUrl } = server;
