@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
-import { fileAccount, sh } from "../support/sdk.mjs";
+import { bake, fileAccount, sh } from "../support/sdk.mjs";
 import { ask, startServer } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide go");
@@ -14,17 +14,13 @@ const go = "export HOME=/root GOCACHE=/root/.cache/go-build && /usr/local/go/bin
 let snapshotId, vm;
 
 before(async () => {
-  const { vm: builder } = await freestyle.vms.create({
-    name: "go-builder",
-    idleTimeoutSeconds: null,
+  snapshotId = await bake(freestyle, "go-builder", async (builder) => {
+    await sh(builder, "apt-get install -y gccgo");
+    const link = "mkdir -p /usr/local/go/bin && ln -s /usr/bin/go-[0-9]* /usr/local/go/bin/go";
+    assert.equal((await builder.exec(link)).statusCode, 0);
+    const version = await builder.exec("/usr/local/go/bin/go version");
+    assert.match(version.stdout, /^go version go1\..* linux\/amd64$/m);
   });
-  await sh(builder, "apt-get install -y gccgo");
-  const link = "mkdir -p /usr/local/go/bin && ln -s /usr/bin/go-[0-9]* /usr/local/go/bin/go";
-  assert.equal((await builder.exec(link)).statusCode, 0);
-  const version = await builder.exec("/usr/local/go/bin/go version");
-  assert.match(version.stdout, /^go version go1\..* linux\/amd64$/m);
-  ({ snapshotId } = await builder.snapshot());
-  await builder.delete();
   ({ vm } = await freestyle.vms.create({ name: "go-sandbox", snapshotId }));
 });
 

@@ -10,7 +10,7 @@ import { after, before, test } from "node:test";
 import { WebSocket } from "ws";
 
 import { Shown } from "../support/pty.mjs";
-import { eventually, fileAccount, sh } from "../support/sdk.mjs";
+import { bake, eventually, fileAccount, sh } from "../support/sdk.mjs";
 import { at, preview } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide jupyter");
@@ -21,15 +21,12 @@ const domain = preview();
 let vm;
 
 before(async () => {
-  const { vm: builder } = await freestyle.vms.create({
-    name: "jupyter-builder",
-    idleTimeoutSeconds: null,
-  });
-  await sh(builder, "apt-get install -y python3-terminado");
-  await builder.fs.writeTextFile("/srv/notebooks.py", SERVER);
-  await builder.fs.writeTextFile(
-    "/etc/systemd/system/jupyter.service",
-    `[Service]
+  const snapshotId = await bake(freestyle, "jupyter-builder", async (builder) => {
+    await sh(builder, "apt-get install -y python3-terminado");
+    await builder.fs.writeTextFile("/srv/notebooks.py", SERVER);
+    await builder.fs.writeTextFile(
+      "/etc/systemd/system/jupyter.service",
+      `[Service]
 Environment=HOME=/root
 Environment=JUPYTER_TOKEN=${token}
 ExecStart=/usr/bin/python3 /srv/notebooks.py
@@ -38,14 +35,13 @@ Restart=always
 [Install]
 WantedBy=multi-user.target
 `,
-  );
-  await builder.exec("systemctl daemon-reload && systemctl enable --now jupyter");
-  await eventually("the server listens", async () => {
-    const probe = "curl -s -o /dev/null -w '%{http_code}' http://localhost:8888/";
-    return (await builder.exec(probe)).stdout.trim() !== "000";
+    );
+    await builder.exec("systemctl daemon-reload && systemctl enable --now jupyter");
+    await eventually("the server listens", async () => {
+      const probe = "curl -s -o /dev/null -w '%{http_code}' http://localhost:8888/";
+      return (await builder.exec(probe)).stdout.trim() !== "000";
+    });
   });
-  const { snapshotId } = await builder.snapshot();
-  await builder.delete();
 
   const created = await freestyle.vms.create({
     name: "jupyter-server",

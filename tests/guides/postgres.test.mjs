@@ -3,23 +3,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { eventually, fileAccount, sh } from "../support/sdk.mjs";
+import { bake, eventually, fileAccount, sh } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("guide postgres");
 
 test("PostgreSQL runs in every VM made from its snapshot", async () => {
-  const { vm: builder } = await freestyle.vms.create({
-    name: "postgres-builder",
-    idleTimeoutSeconds: null,
+  const snapshotId = await bake(freestyle, "postgres-builder", async (builder) => {
+    await sh(builder, "apt-get install -y postgresql");
+    await builder.exec("systemctl start postgresql");
+    await eventually("PostgreSQL accepts connections", async () => {
+      const probe = await builder.exec('su postgres -c "pg_isready" || true');
+      return probe.stdout?.includes("accepting connections");
+    });
   });
-  await sh(builder, "apt-get install -y postgresql");
-  await builder.exec("systemctl start postgresql");
-  await eventually("PostgreSQL accepts connections", async () => {
-    const probe = await builder.exec('su postgres -c "pg_isready" || true');
-    return probe.stdout?.includes("accepting connections");
-  });
-  const { snapshotId } = await builder.snapshot();
-  await builder.delete();
 
   const { vm } = await freestyle.vms.create({
     name: "postgres-sandbox",

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { before, test } from "node:test";
 
 import { Terminal } from "../support/pty.mjs";
-import { fileAccount, sh } from "../support/sdk.mjs";
+import { bake, fileAccount, sh } from "../support/sdk.mjs";
 import { ask, preview, startServer } from "../support/sites.mjs";
 
 const { freestyle } = await fileAccount("guide runtimes");
@@ -14,13 +14,9 @@ const { freestyle } = await fileAccount("guide runtimes");
 let snapshotId, vm;
 
 before(async () => {
-  const { vm: builder } = await freestyle.vms.create({
-    name: "runtimes-builder",
-    idleTimeoutSeconds: null,
-  });
-  await sh(builder, "apt-get install -y python3 nodejs");
-  ({ snapshotId } = await builder.snapshot());
-  await builder.delete();
+  snapshotId = await bake(freestyle, "runtimes-builder", (builder) =>
+    sh(builder, "apt-get install -y python3 nodejs"),
+  );
   ({ vm } = await freestyle.vms.create({ name: "runtimes-sandbox", snapshotId }));
 });
 

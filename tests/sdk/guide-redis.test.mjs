@@ -3,25 +3,21 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { eventually, fileAccount, install } from "../support/sdk.mjs";
+import { bake, eventually, fileAccount, install } from "../support/sdk.mjs";
 
 const { freestyle } = await fileAccount("guide redis");
 
 test("Redis runs in every VM made from its snapshot", async () => {
-  const { vm: builder } = await freestyle.vms.create({
-    name: "redis-builder",
-    idleTimeoutSeconds: null,
+  const snapshotId = await bake(freestyle, "redis-builder", async (builder) => {
+    await install(builder, "redis-server");
+    await builder.exec("systemctl start redis-server");
+    await eventually("Redis answers", async () => {
+      const ping = await builder.exec("redis-cli PING");
+      return ping.stdout?.includes("PONG");
+    });
+    // Beyond the guide: what it holds in memory, and has not saved, is in the snapshot, too.
+    await builder.exec("redis-cli CONFIG SET save ''; redis-cli SET builder 'was here'");
   });
-  await install(builder, "redis-server");
-  await builder.exec("systemctl start redis-server");
-  await eventually("Redis answers", async () => {
-    const ping = await builder.exec("redis-cli PING");
-    return ping.stdout?.includes("PONG");
-  });
-  // Beyond the guide: what it holds in memory, and has not saved, is in the snapshot, too.
-  await builder.exec("redis-cli CONFIG SET save ''; redis-cli SET builder 'was here'");
-  const { snapshotId } = await builder.snapshot();
-  await builder.delete();
 
   const { vm } = await freestyle.vms.create({
     name: "redis-sandbox",
