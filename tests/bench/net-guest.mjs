@@ -1,7 +1,7 @@
 // The second part of `cargo xtask bench net`: requests to a service in a guest, through the server as
 // it is and through nginx beside it in the network namespace of the VM. Prints figures, judges none.
 
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,15 +12,11 @@ import { atExit } from "../support/cleanup.mjs";
 import { processes } from "../support/host.mjs";
 import { Server } from "../support/server.mjs";
 import { machine, pause } from "./report.mjs";
-import { FORWARDED, compare, compareHead, measure, nginx } from "./web.mjs";
+import { BODIES, FORWARDED, compare, compareHead, measure, nginx } from "./web.mjs";
 
 const CONNECTIONS = 8;
 const DOMAIN = "bench.style.localhost";
 const PORT = 3000;
-const BODIES = [
-  ["small", 100],
-  ["1 MB", 1_000_000],
-];
 /** Answers `/<bytes>`, on connections that stay open. */
 const SERVICE = `
 use strict; use warnings; use IO::Socket::INET; use Socket qw(IPPROTO_TCP TCP_NODELAY);
@@ -60,8 +56,7 @@ const inside = (...command) => ["netns", "exec", namespace, ...command];
 // Such a namespace has no loopback, and lets nobody in.
 execFileSync("ip", ["-n", namespace, "link", "set", "lo", "up"]);
 for (const rule of ["antispoof iif lo", "input iif lo", "output oif lo"]) {
-  const [chain, ...match] = rule.split(" ");
-  const nft = ["nft", "insert", "rule", "ip", "freestyle", chain, ...match, "accept"];
+  const nft = ["nft", ..."insert rule ip freestyle".split(" "), ...rule.split(" "), "accept"];
   execFileSync("ip", inside(...nft));
 }
 const command = nginx(
@@ -75,7 +70,8 @@ atExit(() => {
   peer.kill("SIGTERM");
   rmSync(dir, { recursive: true, force: true });
 });
-await pause(1000);
+const isThere = inside("curl", "-sf", "-o", "/dev/null", "http://127.0.0.1/1");
+while (spawnSync("ip", isThere).status !== 0) await pause(20);
 
 console.log(`${machine()}\n`);
 compareHead();

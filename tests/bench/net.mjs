@@ -12,7 +12,7 @@ import { createInterface } from "node:readline";
 import { atExit } from "../support/cleanup.mjs";
 import { freePort } from "../support/ports.mjs";
 import { machine } from "./report.mjs";
-import { FORWARDED, compare, compareHead, listens, measure, nginx } from "./web.mjs";
+import { BODIES, FORWARDED, compare, compareHead, listens, measure, nginx } from "./web.mjs";
 
 const CONNECTIONS = (process.env.BENCH_CONNECTIONS ?? "16,128").split(",").map(Number);
 const PROXY = process.env.BENCH_EDGE ?? "target/release/examples/proxy";
@@ -22,10 +22,6 @@ const HOST = "localhost";
 /** Upgraded connections that are open and say nothing. */
 const SOCKETS = 1000;
 const ECHOES = 2000;
-const BODIES = [
-  ["small", 100],
-  ["1 MB", 1_000_000],
-];
 
 const dir = mkdtempSync(join(tmpdir(), "fsnet-"));
 const namespace = `fsnet-${process.pid}`;

@@ -12,6 +12,12 @@ import { load } from "./report.mjs";
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 10);
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 
+/** What is asked for: names, and bytes of the answers' bodies. */
+export const BODIES = [
+  ["small", 100],
+  ["1 MB", 1_000_000],
+];
+
 /** Resolves when something takes connections there. */
 export async function listens(port, host) {
   for (;;) {
