@@ -14,6 +14,8 @@ import * as host from "./host.mjs";
 import { run } from "./process.mjs";
 
 const ROOT = resolve(import.meta.dirname, "../..");
+/** A line of the log that somebody should look at. */
+const WARNING = /^\S+ +(WARN|ERROR) /;
 const LOG_LINES_SHOWN = 60;
 /** The first start may have to build a base image and boot it once. */
 const START_LIMIT_MS = 30 * 60_000;
@@ -134,10 +136,18 @@ export class Server {
     forget(this.destroy);
   };
 
-  /** The end of the server's log. */
+  /** The end of the server's log, and what it warned of before. */
   logTail() {
-    const lines = readFileSync(this.log, "utf8").trimEnd().split("\n").slice(-LOG_LINES_SHOWN);
-    return ["--- the end of the server's log ---", ...lines, "---"].join("\n");
+    const lines = readFileSync(this.log, "utf8").trimEnd().split("\n");
+    const end = lines.splice(-LOG_LINES_SHOWN);
+    const warnings = lines.filter((line) => WARNING.test(line)).slice(-LOG_LINES_SHOWN);
+    return [
+      "--- the server's warnings ---",
+      ...warnings,
+      "--- the end of the server's log ---",
+      ...end,
+      "---",
+    ].join("\n");
   }
 }
 
