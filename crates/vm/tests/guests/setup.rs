@@ -307,6 +307,15 @@ async fn services_run_in_order_with_what_they_were_given() {
     // What required them can still be started.
     vm.prints("systemctl daemon-reload && systemctl restart app").await;
 
+    // The commands of an outer layer have the names of those before, and no service needs them.
+    let again = services(vec![
+        run_command(1, "/bin/sh -c 'echo 3 >> /run/order'"),
+        run_command(2, "/bin/sh -c 'echo 4 >> /run/order'"),
+    ]);
+    vm.apply(&again).await.unwrap();
+    assert_eq!(vm.prints("cat /run/order").await, "1\n2\n3\n4\n");
+    assert_eq!(vm.prints(loaded).await, "", "they are gone");
+
     // An outer layer patches what an inner one made.
     let patch = Patch {
         name: name("later"),

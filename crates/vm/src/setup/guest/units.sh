@@ -48,16 +48,22 @@ check() {
 }
 
 # Removes units that have done their work. Nobody may still require them when they are stopped: it
-# would stop with them.
+# would stop with them. A unit that is stopped and has no file is forgotten, so systemd reads its
+# files again, which takes seconds in an emulated guest, only for those who required it.
 forget() {
     [ $# -gt 0 ] || return 0
-    systemctl disable --quiet --no-reload -- "$@"
+    if [ -d "$SETTLED" ]; then
+        cp -R "$SETTLED/." /etc/systemd/system/ && rm -rf "$SETTLED" &&
+            systemctl daemon-reload || return
+    fi
+    # Those which require each other stop together: the files are still there, because a unit that
+    # has none and has stopped cannot be stopped.
+    systemctl stop -- "$@" || return
     for unit; do
+        # An earlier layer may have enabled it.
+        if ls /etc/systemd/system/*/"$unit" >/dev/null 2>&1; then
+            systemctl disable --quiet --no-reload -- "$unit"
+        fi
         rm -rf "/etc/systemd/system/$unit" "/etc/systemd/system/$unit.d"
     done
-    if [ -d "$SETTLED" ]; then
-        cp -R "$SETTLED/." /etc/systemd/system/ && rm -rf "$SETTLED"
-    fi
-    systemctl daemon-reload && systemctl stop -- "$@"
 }
-
