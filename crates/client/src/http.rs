@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::error::{ApiFailure, ClientError};
-use crate::wire::{Empty, ErrorBody, TRACE_ID_HEADER};
+use crate::wire::{ErrorBody, TRACE_ID_HEADER};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Above the largest file the server sends, in base64.
@@ -71,6 +71,19 @@ impl Http {
         header: Option<(HeaderName, HeaderValue)>,
         body: Option<Bytes>,
     ) -> Result<T, ClientError> {
+        let answer = self.exchange(method, path, header, body).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| bad_answer(StatusCode::OK, error.to_string()))
+    }
+
+    /// Sends a request and reads its answer, which is one of success.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        header: Option<(HeaderName, HeaderValue)>,
+        body: Option<Bytes>,
+    ) -> Result<Bytes, ClientError> {
         let mut request = self.request(method, path, header);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -79,7 +92,7 @@ impl Http {
         let request = request.map_err(|error| self.bad_url(&error))?;
         let response =
             self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
-        self.decode(response).await
+        self.read(response).await
     }
 
     /// Makes a connection a WebSocket (RFC 6455 section 4.1).
@@ -96,18 +109,13 @@ impl Http {
         let mut response =
             self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let Empty {} = self.decode(response).await?;
-            return Err(ClientError::BadAnswer {
-                status: StatusCode::OK.as_u16(),
-                reason: "it is no WebSocket".to_owned(),
-            });
+            self.read(response).await?;
+            return Err(bad_answer(StatusCode::OK, "it is no WebSocket".to_owned()));
         }
         let accepted = response.headers().get(SEC_WEBSOCKET_ACCEPT);
         if accepted.is_none_or(|accepted| accepted != derive_accept_key(key.as_bytes()).as_str()) {
-            return Err(ClientError::BadAnswer {
-                status: response.status().as_u16(),
-                reason: "it accepts another WebSocket".to_owned(),
-            });
+            let reason = "it accepts another WebSocket".to_owned();
+            return Err(bad_answer(response.status(), reason));
         }
         hyper::upgrade::on(&mut response).await.map_err(|error| self.unreachable(&error))
     }
@@ -133,10 +141,8 @@ impl Http {
         ClientError::BadUrl { url: self.base_url.to_string(), reason: error.to_string() }
     }
 
-    async fn decode<T: DeserializeOwned>(
-        &self,
-        response: Response<hyper::body::Incoming>,
-    ) -> Result<T, ClientError> {
+    /// Reads the answer of a success whole; that of a failure is the error.
+    async fn read(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
         let status = response.status();
         let trace_id = response.headers().get(TRACE_ID_HEADER);
         let trace_id = trace_id.and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -154,16 +160,19 @@ impl Http {
                 trace_id,
             ))));
         }
-        let bad_answer = |reason| ClientError::BadAnswer { status: status.as_u16(), reason };
         if status != StatusCode::OK {
-            return Err(bad_answer("it carries no error code".into()));
+            return Err(bad_answer(status, "it carries no error code".to_owned()));
         }
-        serde_json::from_slice(&body).map_err(|error| bad_answer(error.to_string()))
+        Ok(body)
     }
 
     fn unreachable(&self, error: &dyn Error) -> ClientError {
         ClientError::Unreachable { url: self.base_url.to_string(), reason: chain(error) }
     }
+}
+
+fn bad_answer(status: StatusCode, reason: String) -> ClientError {
+    ClientError::BadAnswer { status: status.as_u16(), reason }
 }
 
 /// Encodes a request body.

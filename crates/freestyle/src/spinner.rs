@@ -1,10 +1,11 @@
 //! Shows on a terminal that something is still going on.
 
 use std::io::{self, IsTerminal, Write};
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 
 /// What is done sooner needs no explanation.
 const QUIET: Duration = Duration::from_secs(1);
@@ -22,31 +23,45 @@ pub(crate) async fn during<T>(what: &str, work: impl Future<Output = T>) -> T {
 
 /// Like [`during`], for work that says in between what it is at.
 pub(crate) async fn during_steps<T>(what: &Mutex<String>, work: impl Future<Output = T>) -> T {
-    if !io::stderr().is_terminal() {
-        return work.await;
-    }
-    tokio::pin!(work);
-    let started = Instant::now();
-    let mut ticks = interval_at(started + QUIET, TICK);
-    let mut frames = FRAMES.iter().cycle();
-    let mut shown = false;
+    let on_terminal = io::stderr().is_terminal();
+    let mut work = pin!(work);
+    let mut spinner = Spinner::new();
     loop {
         tokio::select! {
             done = &mut work => {
-                if shown {
-                    // A terminal that went away is no reason to fail.
-                    _ = write!(io::stderr(), "{CLEAR_LINE}");
-                }
+                spinner.clear();
                 return done;
             }
-            _ = ticks.tick() => {
-                let frame = frames.next().unwrap_or(&"");
-                let what = what.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let what: String = what.chars().take(MAX_CHARS).collect();
-                let seconds = started.elapsed().as_secs();
-                _ = write!(io::stderr(), "{CLEAR_LINE}{frame} {what} ({seconds} s)");
-                shown = true;
-            }
+            _ = spinner.ticks.tick(), if on_terminal => spinner.show(what),
+        }
+    }
+}
+
+/// A line on standard error, which may be a terminal that went away: that is no reason to fail.
+struct Spinner {
+    started: Instant,
+    ticks: Interval,
+    shown: usize,
+}
+
+impl Spinner {
+    fn new() -> Self {
+        let started = Instant::now();
+        Self { started, ticks: interval_at(started + QUIET, TICK), shown: 0 }
+    }
+
+    fn show(&mut self, what: &Mutex<String>) {
+        let frame = FRAMES[self.shown % FRAMES.len()];
+        let what = what.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let what: String = what.chars().take(MAX_CHARS).collect();
+        let seconds = self.started.elapsed().as_secs();
+        _ = write!(io::stderr(), "{CLEAR_LINE}{frame} {what} ({seconds} s)");
+        self.shown += 1;
+    }
+
+    fn clear(&self) {
+        if self.shown > 0 {
+            _ = write!(io::stderr(), "{CLEAR_LINE}");
         }
     }
 }
