@@ -17,7 +17,7 @@ const FILES_AT_A_TIME = 2;
 
 const FOLDERS = ["sdk", "git", "cli", "ssh", "edge", ".", "guides"];
 /** What an emulated guest would install for many minutes, the image of the guides' server has. */
-const GUIDES_PACKAGES = "gccgo,nodejs,postgresql,python3,python3-terminado";
+const GUIDES_PACKAGES = "gccgo,nodejs,postgresql,python3,python3-terminado,redis-server";
 // Servers of tests that are told of pushes, or imported from, are on the loopback.
 const ENV = { FREESTYLE_ALLOW_TARGET: "127.0.0.0/8" };
 

@@ -133,28 +133,3 @@ export async function bake(freestyle, name, prepare) {
   await vm.delete();
   return snapshotId;
 }
-
-const INSTALL_LIMIT_MS = 1_500_000;
-
-/**
- * Installs Debian packages. An emulated guest unpacks slowly: large ones take longer than a command
- * may, so that this is a service that is waited for. The VM must not be suspended meanwhile: its
- * network is quiet.
- */
-export async function install(vm, ...packages) {
-  // Flushing each file takes longer than unpacking it.
-  const options = "-y -qq --no-install-recommends -o Dpkg::Options::=--force-unsafe-io";
-  const apt = `apt-get update -qq && apt-get install ${options} ${packages.join(" ")}`;
-  const unit = "--quiet --unit=install --property=RemainAfterExit=yes";
-  const env = "--setenv=DEBIAN_FRONTEND=noninteractive";
-  await sh(vm, `systemd-run ${unit} ${env} sh -c '${apt}'`);
-  const state = "systemctl show --property=SubState --value install";
-  // Waited for in the guest, which has better things to do than to answer.
-  const wait = `n=0; until [ $n = 24 ] || [ "$(${state})" != running ]; do sleep 5; n=$((n + 1)); done; ${state}`;
-  const isDone = async () => {
-    const now = (await sh(vm, wait, 300_000)).trim();
-    if (now === "failed") assert.fail(await sh(vm, "journalctl --unit=install --output=cat"));
-    return now === "exited";
-  };
-  await eventually(`${packages} installed`, isDone, INSTALL_LIMIT_MS);
-}
