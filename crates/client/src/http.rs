@@ -71,28 +71,14 @@ impl Http {
         header: Option<(HeaderName, HeaderValue)>,
         body: Option<Bytes>,
     ) -> Result<T, ClientError> {
-        let answer = self.exchange(method, path, header, body).await?;
-        serde_json::from_slice(&answer)
-            .map_err(|error| bad_answer(StatusCode::OK, error.to_string()))
-    }
-
-    /// Sends a request and reads its answer, which is one of success.
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        header: Option<(HeaderName, HeaderValue)>,
-        body: Option<Bytes>,
-    ) -> Result<Bytes, ClientError> {
         let mut request = self.request(method, path, header);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
         }
-        let request = request.body(Full::new(body.unwrap_or_default()));
-        let request = request.map_err(|error| self.bad_url(&error))?;
-        let response =
-            self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
-        self.read(response).await
+        let response = self.send(request, body.unwrap_or_default()).await?;
+        let answer = self.read(response).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| bad_answer(StatusCode::OK, error.to_string()))
     }
 
     /// Makes a connection a WebSocket (RFC 6455 section 4.1).
@@ -105,9 +91,7 @@ impl Http {
         let mut request = self.request(Method::GET, path, header);
         request = request.header(CONNECTION, "Upgrade").header(UPGRADE, "websocket");
         request = request.header(SEC_WEBSOCKET_VERSION, "13").header(SEC_WEBSOCKET_KEY, &key);
-        let request = request.body(Full::default()).map_err(|error| self.bad_url(&error))?;
-        let mut response =
-            self.pool.request(request).await.map_err(|error| self.unreachable(&error))?;
+        let mut response = self.send(request, Bytes::new()).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             self.read(response).await?;
             return Err(bad_answer(StatusCode::OK, "it is no WebSocket".to_owned()));
@@ -135,6 +119,15 @@ impl Http {
             Some((name, value)) => request.header(name, value),
             None => request,
         }
+    }
+
+    async fn send(
+        &self,
+        request: request::Builder,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let request = request.body(Full::new(body)).map_err(|error| self.bad_url(&error))?;
+        self.pool.request(request).await.map_err(|error| self.unreachable(&error))
     }
 
     fn bad_url(&self, error: &dyn Error) -> ClientError {
