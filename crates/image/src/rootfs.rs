@@ -38,7 +38,7 @@ macro_rules! guest_file {
 }
 
 pub(crate) const GUEST_FILES: &[GuestFile] = &[
-    guest_file!(0o644, "etc/apt/apt.conf.d/10-freestyle"),
+    guest_file!(0o644, "etc/apt/apt.conf.d/99-freestyle"),
     guest_file!(0o644, "etc/freestyle/network"),
     guest_file!(0o644, "etc/fstab"),
     guest_file!(0o644, "etc/hostname"),

@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use freestyle_guest_protocol::Identity;
 use freestyle_guest_protocol::message::Nic;
-use freestyle_image::Image;
+use freestyle_image::{Image, kernel_cmdline};
 use freestyle_network::{Network, NetworkConfig, NetworkError};
-use freestyle_qemu::{AcceleratorChoice, Qemu, QemuError};
+use freestyle_qemu::{Accelerator, AcceleratorChoice, Qemu, QemuError};
 use freestyle_store::{InstanceId, Store, VmId};
 use sha2::{Digest, Sha256};
 
@@ -231,6 +231,11 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, VmError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| VmError::Internal(error.to_string()))?
+}
+
+/// The kernel command line of every boot.
+fn cmdline(qemu: &Qemu) -> String {
+    kernel_cmdline(qemu.accelerator == Accelerator::Tcg)
 }
 
 fn qemu_error(error: QemuError) -> VmError {

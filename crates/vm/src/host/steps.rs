@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freestyle_guest_protocol::{CallError, PowerOff};
-use freestyle_image::KERNEL_CMDLINE;
 use freestyle_network::{NetworkError, Nic, Vpc, VpcRange};
 use freestyle_qemu::memory::SealedMemory;
 use freestyle_qemu::{Begin, Launch, MachineShape, disk, launch};
@@ -18,7 +17,7 @@ use super::files::{self, MANIFEST_VERSION, Manifest, remove_dir, sync_dir, write
 use super::running::{Running, unreachable};
 use super::snapshots::{Machine, Source};
 use super::template;
-use super::{Inner, blocking, identity, network_error, nobody, qemu_error};
+use super::{Inner, blocking, cmdline, identity, network_error, nobody, qemu_error};
 use crate::engine::Step;
 use crate::error::VmError;
 
@@ -182,14 +181,14 @@ impl Inner {
         let namespace = network.namespace().map_err(network_error)?;
         let kernel = self.files.layers().join(format!("{}.vmlinuz", manifest.boot));
         let initrd = self.files.layers().join(format!("{}.initrd", manifest.boot));
+        let cmdline = cmdline(&self.qemu);
         let (memory, base, begin) = match start {
             Start::Restore { memory, base, devices } => {
                 (memory, base.unwrap_or_default(), Begin::Restore { devices })
             }
             Start::Boot => {
                 let memory = SealedMemory::zeroed(vm.sizing.memory_mib).map_err(qemu_error)?;
-                let begin =
-                    Begin::Boot { kernel: &kernel, initrd: &initrd, cmdline: KERNEL_CMDLINE };
+                let begin = Begin::Boot { kernel: &kernel, initrd: &initrd, cmdline: &cmdline };
                 (Arc::new(memory), String::new(), begin)
             }
         };

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use freestyle_guest_protocol::{AgentConnection, ExecEnd, ExecRequest};
-use freestyle_image::{Image, KERNEL_CMDLINE};
+use freestyle_image::Image;
 use freestyle_network::Network;
 use freestyle_qemu::disk::{self, Disk};
 use freestyle_qemu::memory::{self, SealedMemory};
@@ -23,9 +23,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::files::{Files, LayerName, failed, keep, read_json, remove_dir, sync_dir, write_json};
-use super::nobody;
 use super::running::{Running, unreachable};
 use super::snapshots::{FrozenDisk, Machine, Memory, SnapshotManifest, Snapshots};
+use super::{cmdline, nobody};
 use crate::error::VmError;
 use crate::model::{DEFAULT_SIZING, MIN_DISK_MIB};
 
@@ -159,7 +159,7 @@ impl Templates {
     fn fits(&self, shape: Shape) -> Fits {
         Fits {
             image: self.image.hash.clone(),
-            cmdline: KERNEL_CMDLINE.to_owned(),
+            cmdline: cmdline(&self.qemu),
             machine: Machine::of(&self.qemu, shape.vcpus, shape.memory_mib),
             disk_mib: shape.disk_mib,
         }
@@ -292,7 +292,7 @@ impl Templates {
                 begin: Begin::Boot {
                     kernel: &dir.join("vmlinuz"),
                     initrd: &dir.join("initrd"),
-                    cmdline: KERNEL_CMDLINE,
+                    cmdline: &cmdline(&self.qemu),
                 },
                 uid: network.uid(),
                 namespace: namespace.as_fd(),
