@@ -6,7 +6,7 @@
 //! out. What asks a terminal for an answer is left to the viewers' terminals.
 
 use alacritty_terminal::event::VoidListener;
-use alacritty_terminal::grid::{Dimensions, Grid};
+use alacritty_terminal::grid::{Cursor, Dimensions, Grid};
 use alacritty_terminal::index::{Column, Line};
 use alacritty_terminal::term::cell::{Cell, Flags};
 use alacritty_terminal::term::{Config, Term, TermMode};
@@ -157,6 +157,15 @@ impl Model {
         seen
     }
 
+    /// What was saved in the alternate screen is forgotten when it is entered again: a viewer who
+    /// came in between was shown the primary one and does not know of it.
+    fn enter_alternate(&mut self) {
+        if !self.is_alternate() {
+            self.term.set_private_mode(ALTERNATE);
+            self.term.grid_mut().saved_cursor = Cursor::default();
+        }
+    }
+
     /// The first and the last row of the region that scrolls. The terminal tells by where it moves
     /// the cursor to.
     pub(super) fn scroll_region(&mut self) -> (usize, usize) {
@@ -246,8 +255,8 @@ fn history_limit(size: Size) -> usize {
     KEPT_ROWS + ROWS_AT_ONCE + size.rows
 }
 
-/// Two more ways to reach the alternate screen, and one to save the cursor, that the terminal does
-/// not know.
+/// The ways to the alternate screen, of which the terminal knows one, and one to save the cursor
+/// that it does not know.
 enum OtherMode {
     AlternateScreen,
     SaveCursor,
@@ -256,7 +265,7 @@ enum OtherMode {
 impl OtherMode {
     fn of(mode: PrivateMode) -> Option<Self> {
         match mode.raw() {
-            47 | 1047 => Some(Self::AlternateScreen),
+            47 | 1047 | 1049 => Some(Self::AlternateScreen),
             1048 => Some(Self::SaveCursor),
             _ => None,
         }
@@ -372,7 +381,7 @@ impl Handler for Model {
 
     fn set_private_mode(&mut self, mode: PrivateMode) {
         match OtherMode::of(mode) {
-            Some(OtherMode::AlternateScreen) => self.term.set_private_mode(ALTERNATE),
+            Some(OtherMode::AlternateScreen) => self.enter_alternate(),
             Some(OtherMode::SaveCursor) => self.term.save_cursor_position(),
             // It would clear the screen, which hardly any terminal does.
             None if mode == COLUMN_MODE => {}
