@@ -245,7 +245,9 @@ impl Model {
         if row[column].flags.contains(Flags::WIDE_CHAR_SPACER) {
             column.0 = column.0.saturating_sub(1);
         }
-        row[column].zerowidth().is_none_or(|marks| marks.len() < MAX_MARKS)
+        // Behind a half whose other one is gone there may be the second half of something else.
+        !row[column].flags.contains(Flags::WIDE_CHAR_SPACER)
+            && row[column].zerowidth().is_none_or(|marks| marks.len() < MAX_MARKS)
     }
 }
 
