@@ -60,7 +60,7 @@ pub use spec::{DEFAULT_SUITE, ImageSpec};
 ///   to QEMU, for messages that say something is wrong.
 /// * `norandmaps`, under software emulation alone, puts programs and libraries at the same
 ///   addresses each time they start. QEMU keeps what it has translated by address: randomised, each
-///   new process is translated anew, which is four fifths of the time to start one. A guest that
+///   new process is translated anew, which is two thirds of the time to start one. A guest that
 ///   wants them randomised sets `kernel.randomize_va_space`; nothing between guests, or between
 ///   guest and host, stands on it.
 pub fn kernel_cmdline(is_emulated: bool) -> String {
