@@ -24,6 +24,14 @@ test("its clock is the host's", async () => {
   assert(guest > before - 1000 && guest < Date.now() + 1000, `${guest - before} ms off`);
 });
 
+test("its kernel is told what QEMU's emulation does slowly, and what wrong", async () => {
+  const isEmulated = (await sh(vm, "systemd-detect-virt --vm")) === "qemu\n";
+  const randomised = await sh(vm, "sysctl -n kernel.randomize_va_space");
+  assert.equal(randomised, isEmulated ? "0\n" : "2\n");
+  const uses16ByteExchange = (await sh(vm, "grep -cw cx16 /proc/cpuinfo || true")) !== "0\n";
+  assert.equal(uses16ByteExchange, !isEmulated);
+});
+
 test("sshd answers, with its configuration in order", async () => {
   await sh(vm, "sshd -t || { ssh-keygen -A >/dev/null && sshd -t; }");
   const settings = await sh(vm, "sshd -T");

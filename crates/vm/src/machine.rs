@@ -271,8 +271,8 @@ impl<E: Engine> Machine<E> {
         }
     }
 
-    /// Does what was asked. In software emulation a kernel panics in about one boot of thirty, always
-    /// elsewhere: a boot that died is tried once more.
+    /// Does what was asked. A boot that died is tried once more: QEMU before 8.1 may keep emulating
+    /// code that another CPU of the guest has patched since, and then a kernel panics.
     async fn serve(&mut self, work: Work) -> Result<VmRecord, VmError> {
         let boots =
             matches!(work, Work::Begin(Operation::Start)) && self.record.phase == VmPhase::Stopped;

@@ -215,8 +215,7 @@ impl Templates {
         super::blocking(lock).await
     }
 
-    /// In software emulation a kernel panics in about one boot of thirty, always elsewhere: a boot
-    /// that died is tried again.
+    /// Tries a boot that died again, for the same reason as a `Machine` does.
     async fn make_with_retries(
         &self,
         shape: Shape,
