@@ -15,7 +15,7 @@ const TEST_LIMIT_MS = 1_800_000;
 /** The guests are emulated: more at a time are not faster. */
 const FILES_AT_A_TIME = 2;
 
-/** What takes longest begins first, so that nothing else has ended when it goes on alone. */
+/** What takes longest begins first, so that it does not go on alone in the end. */
 const FOLDERS = [".", "ssh", "sdk", "cli", "edge", "git", "guides"];
 /** What an emulated guest would install for many minutes, the image of the guides' server has. */
 const GUIDES_PACKAGES = "gccgo,nodejs,postgresql,python3,python3-terminado,redis-server";
